@@ -1,0 +1,300 @@
+/**
+ * What an operator may decide about a cache, in code or in the environment.
+ *
+ * One scheme: the document below, given as a value (`CacheConfig.layerOf`,
+ * `CacheLive.layer`), or read through Effect's `ConfigProvider` as the variables
+ * of `variables`, one per field. `CACHE_CONFIG` may hold the whole document as
+ * JSON; a variable of its own wins over it. The fields of one namespace are
+ * `CACHE_NAMESPACES__<NAME>__<FIELD>`, its name in upper case with every other
+ * character than letters and digits as `_`.
+ *
+ * For a namespace the configuration wins over its code; the configured default
+ * policy only fills what the code leaves open.
+ *
+ * Anything that makes no sense is refused when the layer is built, with a
+ * `CacheError` that names the variable, its value and what would be right.
+ *
+ * @since 0.1.0
+ */
+import {
+  ConfigProvider,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Layer,
+  Option,
+  Schema,
+  SchemaIssue,
+  SchemaTransformation
+} from "effect"
+import { CacheError, InvalidConfig } from "./CacheError.ts"
+import * as CachePolicy from "./CachePolicy.ts"
+import type { Namespace } from "./Namespace.ts"
+
+const Flag = Schema.Unknown.pipe(
+  Schema.decodeTo(
+    Schema.Boolean,
+    SchemaTransformation.transformEffect({
+      decode: (input: unknown) =>
+        input === true || input === "true"
+          ? Effect.succeed(true)
+          : input === false || input === "false"
+            ? Effect.succeed(false)
+            : Effect.fail(new SchemaIssue.InvalidValue({ message: "must be true or false" }, input)),
+      encode: (flag): Effect.Effect<unknown> => Effect.succeed(flag)
+    })
+  )
+)
+
+const Document = Schema.Struct({
+  policy: Schema.optionalKey(CachePolicy.CachePolicyFields),
+  namespaces: Schema.optionalKey(Schema.Record(Schema.String, CachePolicy.CachePolicyFields)),
+  memory: Schema.optionalKey(
+    Schema.Struct({
+      maxEntries: Schema.optionalKey(CachePolicy.Positive),
+      maxSize: Schema.optionalKey(CachePolicy.Positive),
+      cleanupInterval: Schema.optionalKey(CachePolicy.Interval)
+    })
+  ),
+  store: Schema.optionalKey(
+    Schema.Struct({
+      readTimeout: Schema.optionalKey(CachePolicy.Interval),
+      writeTimeout: Schema.optionalKey(CachePolicy.Interval),
+      sweepInterval: Schema.optionalKey(CachePolicy.Interval),
+      migrate: Schema.optionalKey(Flag)
+    })
+  )
+})
+
+/**
+ * The configuration as one writes it in code.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface CacheConfigInput {
+  /** Fills the policy fields that a namespace's code leaves open. */
+  readonly policy?: CachePolicy.CachePolicyInput
+  /** Overrides the policy of single namespaces, by name. */
+  readonly namespaces?: { readonly [name: string]: CachePolicy.CachePolicyInput }
+  readonly memory?: {
+    /** How many entries memory (L1) holds at most. Default 10 000. */
+    readonly maxEntries?: number
+    /** How many bytes memory (L1) holds at most, by encoded size. Default 128 MiB. */
+    readonly maxSize?: number
+    /** How often expired entries are reclaimed in the background. Default 1 minute. */
+    readonly cleanupInterval?: Duration.Input
+  }
+  readonly store?: {
+    /** How long a read of the store (L2) may take. Default 500 ms. */
+    readonly readTimeout?: Duration.Input
+    /** How long a write, removal or clear may take. Default 2 seconds. */
+    readonly writeTimeout?: Duration.Input
+    /** How often dead rows are removed. Default 1 minute. */
+    readonly sweepInterval?: Duration.Input
+    /** Whether the layer brings the database's tables up to date. Default true. */
+    readonly migrate?: boolean
+  }
+}
+
+/**
+ * The variables that `CacheConfig.layer` reads, and the field that each sets.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const variables = {
+  CACHE_DEFAULT_TTL: "policy.timeToLive",
+  CACHE_NEGATIVE_TTL: "policy.negativeTimeToLive",
+  CACHE_MEMORY_TTL: "policy.memoryTimeToLive",
+  CACHE_MAX_VALUE_SIZE: "policy.maxValueSize",
+  CACHE_MEMORY_MAX_ENTRIES: "memory.maxEntries",
+  CACHE_MEMORY_MAX_SIZE: "memory.maxSize",
+  CACHE_MEMORY_CLEANUP_INTERVAL: "memory.cleanupInterval",
+  CACHE_STORE_READ_TIMEOUT: "store.readTimeout",
+  CACHE_STORE_WRITE_TIMEOUT: "store.writeTimeout",
+  CACHE_STORE_SWEEP_INTERVAL: "store.sweepInterval",
+  CACHE_STORE_MIGRATE: "store.migrate"
+} as const
+
+const namespaceVariables: { readonly [suffix: string]: keyof CachePolicy.CachePolicyInput } = {
+  TTL: "timeToLive",
+  NEGATIVE_TTL: "negativeTimeToLive",
+  MEMORY_TTL: "memoryTimeToLive",
+  MAX_VALUE_SIZE: "maxValueSize"
+}
+
+/**
+ * The configuration of a cache, every field decided.
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class CacheConfig extends Context.Service<
+  CacheConfig,
+  {
+    /** The policy of a namespace: defaults, configured default, code, configured namespace. */
+    readonly policyOf: <K, A>(namespace: Namespace<K, A>) => CachePolicy.CachePolicy
+    readonly memory: {
+      readonly maxEntries: number
+      readonly maxSize: number
+      readonly cleanupInterval: Duration.Duration
+    }
+    readonly store: {
+      readonly readTimeout: Duration.Duration
+      readonly writeTimeout: Duration.Duration
+      readonly sweepInterval: Duration.Duration
+      readonly migrate: boolean
+    }
+  }
+>()("effect-tiered-cache/CacheConfig") {
+  /**
+   * The configuration that `ConfigProvider` holds, by default the environment.
+   *
+   * @category layers
+   * @since 0.1.0
+   */
+  static readonly layer: Layer.Layer<CacheConfig, CacheError> = Layer.effect(
+    CacheConfig,
+    Effect.suspend(() => Effect.flatMap(readVariables, decode))
+  )
+
+  /**
+   * A configuration given in code; the environment is not read.
+   *
+   * @category layers
+   * @since 0.1.0
+   */
+  static readonly layerOf = (input: CacheConfigInput): Layer.Layer<CacheConfig, CacheError> =>
+    Layer.effect(
+      CacheConfig,
+      Effect.suspend(() => decode({ document: input, sources: new Map() }))
+    )
+}
+
+interface Raw {
+  readonly document: unknown
+  /** Which variable set the field at a path. */
+  readonly sources: Map<string, string>
+}
+
+const readVariables: Effect.Effect<Raw, CacheError> = Effect.gen(function* () {
+  const provider = yield* ConfigProvider.ConfigProvider
+  const sources = new Map<string, string>()
+  const document = yield* readDocument(provider)
+  const assign = (path: ReadonlyArray<string>, variable: string, value: string) => {
+    let at = document
+    for (const segment of path.slice(0, -1)) {
+      const next = Object.hasOwn(at, segment) && isRecord(at[segment]) ? at[segment] : {}
+      at = at[segment] = next as Record<string, unknown>
+    }
+    at[path.at(-1)!] = value
+    sources.set(path.join("\0"), variable)
+  }
+  for (const [variable, path] of Object.entries(variables)) {
+    const value = yield* readVariable(provider, [variable])
+    if (value !== undefined) assign(path.split("."), variable, value)
+  }
+  for (const [variable, value] of yield* namespaceVariablesOf(provider)) {
+    const [, name = "", suffix = ""] = namespaceVariable.exec(variable) ?? []
+    const field = Object.hasOwn(namespaceVariables, suffix) ? namespaceVariables[suffix] : undefined
+    if (name === "" || field === undefined) {
+      const fields = Object.keys(namespaceVariables).join(", ")
+      return yield* invalid(
+        variable,
+        value,
+        `write it as CACHE_NAMESPACES__<NAME>__<FIELD>, the field one of ${fields}`
+      )
+    }
+    assign(["namespaces", name, field], variable, value)
+  }
+  return { document, sources }
+})
+
+const readDocument = Effect.fnUntraced(function* (provider: ConfigProvider.ConfigProvider) {
+  const text = yield* readVariable(provider, ["CACHE_CONFIG"])
+  if (text === undefined) return {}
+  const document = Option.liftThrowable((json: string): unknown => JSON.parse(json))(text)
+  return Option.isSome(document) && isRecord(document.value)
+    ? document.value
+    : yield* invalid("CACHE_CONFIG", text, "must be a JSON object")
+})
+
+const readVariable = (provider: ConfigProvider.ConfigProvider, path: ConfigProvider.Path) =>
+  Effect.map(load(provider, path), (node) => node?.value)
+
+const load = (provider: ConfigProvider.ConfigProvider, path: ConfigProvider.Path) =>
+  Effect.catch(provider.load(path), (error) => invalid(path.join("_"), "?", error.message))
+
+const namespaceVariable = /^CACHE_NAMESPACES__(.+)__([A-Z_]+)$/
+
+/** A provider knows its variables as a tree; which namespaces are named is found by walking it. */
+const namespaceVariablesOf = (provider: ConfigProvider.ConfigProvider) => {
+  const walk = (
+    path: ReadonlyArray<string>
+  ): Effect.Effect<ReadonlyArray<readonly [variable: string, value: string]>, CacheError> =>
+    Effect.gen(function* () {
+      const name = path.join("_")
+      if (!name.startsWith(prefix.slice(0, name.length)) && !prefix.startsWith(name)) return []
+      const node = yield* load(provider, path)
+      if (node === undefined) return []
+      const own = node.value === undefined || !name.startsWith(prefix) ? [] : [[name, node.value] as const]
+      const segments =
+        node._tag === "Record"
+          ? [...node.keys]
+          : node._tag === "Array"
+            ? Array.from({ length: node.length }, (_, i) => `${i}`)
+            : []
+      const children = yield* Effect.forEach(segments, (segment) => walk([...path, segment]))
+      return [...own, ...children.flat()]
+    })
+  const prefix = "CACHE_NAMESPACES__"
+  return walk([])
+}
+
+const decode = ({ document, sources }: Raw): Effect.Effect<CacheConfig["Service"], CacheError> => {
+  const exit = Schema.decodeUnknownExit(Document)(document, { onExcessProperty: "error" })
+  if (Exit.isFailure(exit)) {
+    return Exit.mapError(Exit.asVoid(exit), ({ issue }) => configError(document, sources, issue)) as Exit.Exit<
+      never,
+      CacheError
+    >
+  }
+  const { memory = {}, namespaces = {}, policy = {}, store = {} } = exit.value
+  const overrides = new Map(Object.entries(namespaces))
+  return Effect.succeed({
+    policyOf: ({ name, policy: code }) =>
+      CachePolicy.resolve(policy, code, overrides.get(name) ?? {}, overrides.get(environmentName(name)) ?? {}),
+    memory: {
+      maxEntries: memory.maxEntries ?? 10_000,
+      maxSize: memory.maxSize ?? 128 * 1024 * 1024,
+      cleanupInterval: memory.cleanupInterval ?? Duration.minutes(1)
+    },
+    store: {
+      readTimeout: store.readTimeout ?? Duration.millis(500),
+      writeTimeout: store.writeTimeout ?? Duration.seconds(2),
+      sweepInterval: store.sweepInterval ?? Duration.minutes(1),
+      migrate: store.migrate ?? true
+    }
+  })
+}
+
+const environmentName = (name: string): string => name.toUpperCase().replace(/[^A-Z0-9]/g, "_")
+
+const configError = (document: unknown, sources: Raw["sources"], issue: SchemaIssue.Issue): CacheError => {
+  const { message, path, value } = CachePolicy.firstIssue(document, issue)
+  return new CacheError({
+    reason: new InvalidConfig({
+      variable: sources.get(path.join("\0")) ?? (path.length === 0 ? "configuration" : path.join(".")),
+      value: CachePolicy.show(value),
+      problem: message
+    })
+  })
+}
+
+const invalid = (variable: string, value: string, problem: string) =>
+  Effect.fail(new CacheError({ reason: new InvalidConfig({ variable, value: CachePolicy.show(value), problem }) }))
+
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)

@@ -1,0 +1,190 @@
+/**
+ * L2: the store of encoded values that all processes share, as a contract.
+ *
+ * A store knows nothing of schemas, policies, memory or loaders: it keeps JSON
+ * documents under (namespace, key) for a while, by its own clock, and it orders
+ * writes. `PgCacheStore` is the real one; `CacheStore.layerMemory` is the
+ * reference implementation that tests run against.
+ *
+ * **What every store promises**
+ *
+ * - `read` returns live rows only. Lifetimes are judged by the store's clock
+ *   and come back as *remaining* milliseconds, so that the clocks of two
+ *   processes are never compared.
+ * - `read` gives a `Fence` for each key that it found no live row for: what the
+ *   store remembers of the key at that moment. `fill` with that fence stores
+ *   the value only if nobody has written, removed or cleared the key since.
+ * - `write` is unconditional and wins over every fill whose fence is older.
+ * - `remove` and `clear` leave nothing that a later `read` could return, and
+ *   refuse every fill whose fence is older, for at least `fenceLifetime`. A
+ *   load that takes longer than that must not be filled.
+ * - A call either happens as a whole or fails as a whole with a `CacheError`.
+ * - Any string is a namespace, a key or a tag of its own, except that none may
+ *   hold NUL or a lone surrogate.
+ *
+ * **What it does not promise**: that a live row stays (a store may trim), that
+ * `data` comes back letter by letter (it is an equal JSON document), nor
+ * anything about a fill that races with a `clear` whose transaction is still
+ * open: it may be told that it stored a value which no read will return.
+ *
+ * @since 0.1.0
+ */
+import { Context, type Duration, type Effect, Layer, type Stream } from "effect"
+import type { CacheError } from "./CacheError.ts"
+import * as MemoryStore from "./MemoryStore.ts"
+
+/**
+ * The text form of a namespace's key; see `Namespace`. Never contains NUL or a
+ * lone surrogate.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type KeyText = string
+
+/**
+ * What the store remembers of a key at the start of a load. Opaque outside the
+ * store that made it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Fence {
+  readonly version: number
+  readonly generation: number
+}
+
+/**
+ * A live row. `age` and `timeToLive` are milliseconds by the store's clock at
+ * the time of the read; `timeToLive` is `Infinity` for a row that does not
+ * expire.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoredRow {
+  readonly _tag: "Row"
+  readonly data: string
+  readonly schemaVersion: number
+  readonly age: number
+  readonly timeToLive: number
+  readonly tags: ReadonlyArray<string>
+  readonly fence: Fence
+}
+
+/**
+ * No live row, and the fence under which one may be filled.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NoRow {
+  readonly _tag: "NoRow"
+  readonly fence: Fence
+}
+
+/**
+ * A row to be stored. `data` is a JSON document, `size` its length in UTF-8
+ * bytes, `timeToLive` milliseconds (`Infinity`: never expires).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NewRow {
+  readonly key: KeyText
+  readonly data: string
+  readonly size: number
+  readonly schemaVersion: number
+  readonly timeToLive: number
+  readonly tags: ReadonlyArray<string>
+}
+
+/**
+ * A row as `scan` lists it. Times are milliseconds since the epoch by the
+ * store's clock; `accessCount` and `lastAccessed` are gathered in batches and
+ * lag behind.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ScannedRow {
+  readonly key: KeyText
+  readonly size: number
+  readonly createdAt: number
+  readonly expiresAt: number
+  readonly lastAccessed: number
+  readonly accessCount: number
+  readonly tags: ReadonlyArray<string>
+}
+
+/**
+ * The shared store (L2).
+ *
+ * @category services
+ * @since 0.1.0
+ */
+export class CacheStore extends Context.Service<
+  CacheStore,
+  {
+    /** How long a fence is honoured after the invalidation that broke it. */
+    readonly fenceLifetime: Duration.Duration
+
+    /** Whether the calling fiber is inside a transaction that this store would join. */
+    readonly inTransaction: (context: Context.Context<never>) => boolean
+
+    /** Runs the effect once that transaction has committed; at once when there is none. */
+    readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
+
+    /** One answer per key, in the order of `keys`. One round trip. */
+    readonly read: (
+      namespace: string,
+      keys: ReadonlyArray<KeyText>
+    ) => Effect.Effect<ReadonlyArray<StoredRow | NoRow>, CacheError>
+
+    /** Stores each row unless its fence was broken; says which were stored, in order. One round trip. Keys are distinct. */
+    readonly fill: (
+      namespace: string,
+      rows: ReadonlyArray<NewRow & { readonly fence: Fence }>
+    ) => Effect.Effect<ReadonlyArray<boolean>, CacheError>
+
+    /** Stores the rows, whatever was there. One round trip. Keys are distinct. */
+    readonly write: (namespace: string, rows: ReadonlyArray<NewRow>) => Effect.Effect<void, CacheError>
+
+    /** Removes the keys; says for each whether a live row was there, in order. One round trip. */
+    readonly remove: (
+      namespace: string,
+      keys: ReadonlyArray<KeyText>
+    ) => Effect.Effect<ReadonlyArray<boolean>, CacheError>
+
+    /** Removes all rows of one namespace, and says how many live ones there were. */
+    readonly clear: (namespace: string) => Effect.Effect<number, CacheError>
+
+    /** Removes all rows of all namespaces, and says how many live ones there were. */
+    readonly clearAll: Effect.Effect<number, CacheError>
+
+    /**
+     * The live rows of a namespace in key order (by code point), read page by
+     * page. Keys that agree in their first 1000 bytes come in any order.
+     */
+    readonly scan: (namespace: string) => Stream.Stream<ScannedRow, CacheError>
+
+    /**
+     * Removes up to `limit` rows that no read can return and no fence needs any
+     * more; says how many. One call may look at a part of a large store only.
+     */
+    readonly sweep: (limit: number) => Effect.Effect<number, CacheError>
+
+    /** Fails if the store cannot answer now. */
+    readonly ping: Effect.Effect<void, CacheError>
+  }
+>()("effect-tiered-cache/CacheStore") {
+  /**
+   * The reference implementation, in the memory of this process and by the
+   * `Clock` that the layer is built with: two caches over one of these share
+   * its clock, whatever theirs say. It has no transactions and never fails.
+   *
+   * @category layers
+   * @since 0.1.0
+   */
+  static readonly layerMemory: Layer.Layer<CacheStore> = Layer.effect(CacheStore, MemoryStore.make)
+}

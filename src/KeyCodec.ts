@@ -1,0 +1,103 @@
+/**
+ * How a namespace's key becomes the text that the store keeps and the id that
+ * memory looks up.
+ *
+ * - **text**, the key in L2, in messages and in patterns. Where the key schema
+ *   encodes to a string it is that string, so that `psql` shows `user_1_data`
+ *   and not `"user_1_data"`; else it is canonical JSON (object fields sorted).
+ *   Which of the two is decided once, from the schema, so no string key can be
+ *   mistaken for the JSON of another. NUL and lone surrogates, which PostgreSQL
+ *   cannot hold in a `text`, are escaped.
+ * - **id**, the key in L1. Plain strings and numbers are looked up as they are,
+ *   without being checked or encoded: only keys that were checked when they
+ *   were stored can be found. Every other key is looked up by its text.
+ *
+ * Both are injective: equal keys meet and different keys never do, as far as
+ * the schema's encoding tells them apart (`-0` and `0` are one key).
+ *
+ * @since 0.1.0
+ */
+import { Exit, Option, Schema, SchemaAST } from "effect"
+import { CacheError, InvalidKey } from "./CacheError.ts"
+import type { KeyText } from "./CacheStore.ts"
+import { escapeKeyText, unescapeKeyText } from "./JsonText.ts"
+import type { KeyId } from "./MemoryCache.ts"
+
+/**
+ * The key forms of one namespace.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeyCodec<in out K> {
+  /** The id under which memory knows the key; `undefined` if the schema refuses it. */
+  readonly identify: (key: K) => KeyId | undefined
+  /** The key's text; fails with `InvalidKey`. */
+  readonly encode: (key: K) => Exit.Exit<KeyText, CacheError>
+  /** The key of a text; none if it does not decode. */
+  readonly decode: (text: KeyText) => Option.Option<K>
+  /** The id of a text that `encode` made. */
+  readonly idOf: (text: KeyText) => KeyId
+}
+
+/**
+ * The codec of a namespace's keys.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <K>(namespace: string, schema: Schema.Codec<K, unknown>): KeyCodec<K> => {
+  const codec = Schema.toCodecJson(schema)
+  const encodeJson = Schema.encodeUnknownExit(codec)
+  const decodeJson = Schema.decodeUnknownOption(codec)
+  const textual = isTextual(SchemaAST.toEncoded(codec.ast))
+
+  const encode = (key: K): Exit.Exit<KeyText, CacheError> =>
+    Exit.mapBoth(encodeJson(key), {
+      onSuccess: (json) => (textual ? escapeKeyText(json as string) : canonical(json)),
+      onFailure: (error) => new CacheError({ reason: new InvalidKey({ namespace, problem: error.message }) })
+    })
+  const decode = (text: KeyText): Option.Option<K> =>
+    textual ? decodeJson(unescapeKeyText(text)) : Option.flatMap(parseJson(text), decodeJson)
+
+  switch (plain(codec.ast)) {
+    case "string":
+      return { identify: (key) => key as KeyId, encode, decode, idOf: unescapeKeyText }
+    case "number":
+      return { identify: (key) => key as KeyId, encode, decode, idOf: Number }
+    case undefined:
+      return {
+        identify: (key) => {
+          const text = encode(key)
+          return Exit.isSuccess(text) ? text.value : undefined
+        },
+        encode,
+        decode,
+        idOf: (text) => text
+      }
+  }
+}
+
+/** Keys that are their own encoding: neither the schema nor its JSON codec transforms them. */
+const plain = (ast: SchemaAST.AST): "string" | "number" | undefined => {
+  if (ast.encoding !== undefined) return undefined
+  return SchemaAST.isString(ast) ? "string" : SchemaAST.isNumber(ast) ? "number" : undefined
+}
+
+const isTextual = (encoded: SchemaAST.AST): boolean =>
+  SchemaAST.isString(encoded) ||
+  SchemaAST.isTemplateLiteral(encoded) ||
+  (SchemaAST.isLiteral(encoded) && typeof encoded.literal === "string") ||
+  (SchemaAST.isUnion(encoded) && encoded.types.every(isTextual))
+
+const canonical = (json: unknown): string => JSON.stringify(sorted(json))
+
+const sorted = (json: unknown): unknown => {
+  if (Array.isArray(json)) return json.map(sorted)
+  if (typeof json !== "object" || json === null) return json
+  const entries = Object.entries(json).map(([field, value]) => [field, sorted(value)] as const)
+  // Object.fromEntries defines even "__proto__" as a field of its own.
+  return Object.fromEntries(entries.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
+}
+
+const parseJson = Option.liftThrowable((text: string): unknown => JSON.parse(text))

@@ -1,0 +1,162 @@
+/**
+ * The reference implementation of `CacheStore`, in the memory of this process;
+ * see `CacheStore.layerMemory`.
+ *
+ * Every step is synchronous, so calls never interleave. Time is that of the
+ * `Clock` it is made with: two caches over one store share its clock, whatever
+ * theirs say. It has no transactions: `inTransaction` is always false.
+ *
+ * It never fails, and it is not bounded: it is meant for tests.
+ *
+ * @since 0.1.0
+ */
+import { Clock, Duration, Effect, Stream } from "effect"
+import type { CacheStore, Fence, KeyText, NewRow, NoRow, ScannedRow, StoredRow } from "./CacheStore.ts"
+
+interface Memory {
+  readonly clock: Clock.Clock
+  readonly namespaces: Map<string, Map<KeyText, MemoryRow>>
+  readonly generations: Map<string, number>
+  epoch: number
+  version: number
+}
+
+// `data` is undefined in a tombstone.
+interface MemoryRow extends Omit<ScannedRow, "lastAccessed" | "accessCount"> {
+  readonly data: string | undefined
+  readonly schemaVersion: number
+  readonly version: number
+  readonly generation: number
+}
+
+/**
+ * A new, empty store.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make: Effect.Effect<CacheStore["Service"]> = Effect.clockWith((clock) => {
+  const self: Memory = { clock, namespaces: new Map(), generations: new Map(), epoch: 0, version: 0 }
+  return Effect.succeed({
+    fenceLifetime: Duration.millis(fenceLifetime),
+    inTransaction: () => false,
+    afterCommit: (effect) => effect,
+    read: (namespace, keys) => Effect.sync(() => keys.map((key) => readRow(self, namespace, key))),
+    fill: (namespace, rows) => Effect.sync(() => rows.map((row) => fillRow(self, namespace, row))),
+    write: (namespace, rows) =>
+      Effect.sync(() => {
+        for (const row of rows) putRow(self, namespace, row)
+      }),
+    remove: (namespace, keys) => Effect.sync(() => removeRows(self, namespace, keys)),
+    clear: (namespace) => Effect.sync(() => clearNamespace(self, namespace)),
+    clearAll: Effect.sync(() => clearNamespaces(self)),
+    scan: (namespace) => Stream.suspend(() => Stream.fromIterable(liveRows(self, namespace))),
+    sweep: (limit) => Effect.sync(() => sweepRows(self, limit)),
+    ping: Effect.void
+  })
+})
+
+const fenceLifetime = 10 * 60_000
+
+const readRow = (self: Memory, namespace: string, key: KeyText): StoredRow | NoRow => {
+  const row = self.namespaces.get(namespace)?.get(key)
+  const fence = { version: row?.version ?? 0, generation: generationOf(self, namespace) }
+  if (!isLive(self, namespace, row)) return { _tag: "NoRow", fence }
+  return {
+    _tag: "Row",
+    data: row.data,
+    schemaVersion: row.schemaVersion,
+    age: now(self) - row.createdAt,
+    timeToLive: row.expiresAt - now(self),
+    tags: row.tags,
+    fence
+  }
+}
+
+const fillRow = (self: Memory, namespace: string, row: NewRow & { readonly fence: Fence }): boolean => {
+  const present = self.namespaces.get(namespace)?.get(row.key)
+  const holds =
+    row.fence.generation === generationOf(self, namespace) &&
+    (present === undefined || present.version === row.fence.version)
+  if (holds) putRow(self, namespace, row)
+  return holds
+}
+
+const putRow = (self: Memory, namespace: string, { timeToLive, ...row }: NewRow): void =>
+  put(self, namespace, { ...row, expiresAt: now(self) + timeToLive })
+
+const removeRows = (self: Memory, namespace: string, keys: ReadonlyArray<KeyText>): ReadonlyArray<boolean> => {
+  const found = keys.map((key) => isLive(self, namespace, self.namespaces.get(namespace)?.get(key)))
+  const tombstone = { data: undefined, size: 0, schemaVersion: 0, tags: [], expiresAt: now(self) + fenceLifetime }
+  for (const key of keys) put(self, namespace, { ...tombstone, key })
+  return found
+}
+
+const put = (
+  self: Memory,
+  namespace: string,
+  { key, data, size, schemaVersion, tags, expiresAt }: Omit<MemoryRow, "createdAt" | "version" | "generation">
+): void => {
+  const rows = self.namespaces.get(namespace) ?? new Map<KeyText, MemoryRow>()
+  self.namespaces.set(namespace, rows)
+  const version = ++self.version
+  const generation = generationOf(self, namespace)
+  rows.set(key, { key, data, size, schemaVersion, tags, createdAt: now(self), expiresAt, version, generation })
+}
+
+const clearNamespace = (self: Memory, namespace: string): number => {
+  const count = liveRows(self, namespace).length
+  self.generations.set(namespace, (self.generations.get(namespace) ?? 0) + 1)
+  self.namespaces.delete(namespace)
+  return count
+}
+
+// The epoch is for the namespaces that have no row yet: a fill may be under way.
+const clearNamespaces = (self: Memory): number => {
+  const counts = [...self.namespaces.keys()].map((namespace) => clearNamespace(self, namespace))
+  self.epoch++
+  return counts.reduce((sum, count) => sum + count, 0)
+}
+
+const liveRows = (self: Memory, namespace: string): ReadonlyArray<ScannedRow> =>
+  [...(self.namespaces.get(namespace)?.values() ?? [])]
+    .filter((row) => isLive(self, namespace, row))
+    .map(({ key, size, createdAt, expiresAt, tags }) => {
+      return { key, size, createdAt, expiresAt, lastAccessed: createdAt, accessCount: 0, tags }
+    })
+    .toSorted((a, b) => compareCodePoints(a.key, b.key))
+
+// A dead row is kept for as long as a load that began before its last change may
+// still be under way: without the row, the late fill would find nothing amiss.
+const sweepRows = (self: Memory, limit: number): number => {
+  let count = 0
+  for (const rows of self.namespaces.values()) {
+    for (const [key, row] of rows) {
+      if (count >= limit) return count
+      const isDead = row.expiresAt <= now(self) && row.createdAt + fenceLifetime <= now(self)
+      if (isDead && rows.delete(key)) count++
+    }
+  }
+  return count
+}
+
+const now = (self: Memory): number => self.clock.currentTimeMillisUnsafe()
+
+const generationOf = (self: Memory, namespace: string): number => self.epoch + (self.generations.get(namespace) ?? 0)
+
+const isLive = (self: Memory, namespace: string, row: MemoryRow | undefined): row is MemoryRow & { data: string } =>
+  row?.data !== undefined && row.expiresAt > now(self) && row.generation === generationOf(self, namespace)
+
+// JavaScript orders strings by UTF-16 units, in which surrogates come before
+// U+E000 to U+FFFF; the code points that they stand for come after.
+const compareCodePoints = (a: string, b: string): number => {
+  const length = Math.min(a.length, b.length)
+  for (let i = 0; i < length; i++) {
+    const x = a.charCodeAt(i)
+    const y = b.charCodeAt(i)
+    if (x !== y) return rankOfUnit(x) - rankOfUnit(y)
+  }
+  return a.length - b.length
+}
+
+const rankOfUnit = (unit: number): number => (unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit)

@@ -1,0 +1,91 @@
+/**
+ * How a namespace's value becomes a JSON document and back.
+ *
+ * The codec is built once per namespace from the schema's canonical JSON form.
+ * A value that the schema refuses is not encoded; a document that the schema no
+ * longer accepts does not decode, and is a miss to the reader.
+ *
+ * **What JSON cannot tell apart.** `-0` comes back as `0`. A field or element
+ * that may be both `null` and `undefined` comes back as `null` (Effect encodes
+ * both as `null`); at the top level they are told apart. Memory (L1) hands out
+ * the loader's own value, so there the difference is still visible.
+ *
+ * @since 0.1.0
+ */
+import { Exit, Option, Schema } from "effect"
+import { CacheError, EncodeFailed, ValueTooLarge } from "./CacheError.ts"
+
+/**
+ * A value in the form that the store keeps; `size` is in bytes of UTF-8.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Encoded {
+  readonly data: string
+  readonly size: number
+}
+
+/**
+ * The value forms of one namespace.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ValueCodec<in out A> {
+  /** Fails with `EncodeFailed`, or with `ValueTooLarge` above `maxSize` bytes. */
+  readonly encode: (value: A, key: string, maxSize: number) => Exit.Exit<Encoded, CacheError>
+  /** None if the document is not one of this schema. */
+  readonly decode: (data: string) => Option.Option<A>
+}
+
+/**
+ * The codec of a namespace's values.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = <A>(namespace: string, schema: Schema.Codec<A, unknown>): ValueCodec<A> => {
+  const codec = Schema.toCodecJson(schema)
+  const encodeJson = Schema.encodeUnknownExit(codec)
+  const decodeJson = Schema.decodeUnknownOption(codec)
+  const isValue = Schema.is(schema)
+  return {
+    encode: (value, key, maxSize) => {
+      const json = Exit.mapError(
+        encodeJson(value),
+        ({ message }) => new CacheError({ reason: new EncodeFailed({ namespace, key, problem: message }) })
+      )
+      if (Exit.isFailure(json)) return Exit.failCause(json.cause)
+      const data = JSON.stringify(markUndefined(value, json.value))
+      const size = Buffer.byteLength(data)
+      return size > maxSize
+        ? Exit.fail(new CacheError({ reason: new ValueTooLarge({ namespace, key, size, limit: maxSize }) }))
+        : Exit.succeed({ data, size })
+    },
+    decode: (data) =>
+      Option.flatMap(parseJson(data), (json) =>
+        json === mark ? Option.filter(Option.some(undefined as A), isValue) : decodeJson(unmark(json))
+      )
+  }
+}
+
+/** `undefined` is stored as a string of one mark; strings that begin with a mark get one more. */
+const mark = "\u001a"
+
+const markUndefined = (value: unknown, json: unknown): unknown =>
+  value === undefined ? mark : typeof json === "string" && json.startsWith(mark) ? mark + json : json
+
+const unmark = (json: unknown): unknown => (typeof json === "string" && json.startsWith(mark) ? json.slice(1) : json)
+
+/**
+ * Whether a value says "there is nothing", and so has `negativeTimeToLive`:
+ * `null`, `undefined` and `Option.none()`.
+ *
+ * @category guards
+ * @since 0.1.0
+ */
+export const isNegative = (value: unknown): boolean =>
+  value === null || value === undefined || (Option.isOption(value) && Option.isNone(value))
+
+const parseJson = Option.liftThrowable((data: string): unknown => JSON.parse(data))
