@@ -1,0 +1,134 @@
+/**
+ * The only answer to "what if the store (L2) is down".
+ *
+ * A `StoreGuard` stands before a `CacheStore` and gives every call the same
+ * contract with three additions:
+ *
+ * - **Time.** A read may take `readTimeout`, everything else `writeTimeout`;
+ *   after that the call fails with `StoreTimeout` at once, and what is left of it
+ *   is cancelled without anyone waiting for that.
+ * - **Health.** The first call that fails begins an outage, the first one that
+ *   succeeds ends it; each is one log line, whatever the traffic. A call inside
+ *   the caller's transaction says nothing about the store and does not count.
+ * - **Recovery.** `recover` turns a failure into "go on without the store" for
+ *   namespaces that chose so, and leaves it to those that did not.
+ *
+ * It does not stop calling a store that is down: each call still waits for its
+ * timeout.
+ *
+ * @since 0.1.0
+ */
+import { Clock, Duration, Effect } from "effect"
+import type { CacheConfig } from "./CacheConfig.ts"
+import { CacheError, StoreTimeout } from "./CacheError.ts"
+import type { ComponentHealth } from "./CacheHealth.ts"
+import type { Counters } from "./CacheStats.ts"
+import type { CacheStore } from "./CacheStore.ts"
+import type { OnStoreFailure, StoreFailure } from "./Namespace.ts"
+
+/**
+ * A store that answers in time.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface StoreGuard extends Omit<CacheStore["Service"], "sweep"> {
+  /** How the store was when it was last called. */
+  readonly health: () => ComponentHealth
+}
+
+/**
+ * Puts a guard before a store.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  store: CacheStore["Service"],
+  { readTimeout, writeTimeout }: Pick<CacheConfig["Service"]["store"], "readTimeout" | "writeTimeout">
+): Effect.Effect<StoreGuard> =>
+  Effect.map(Clock.currentTimeMillis, (now) => {
+    const outage: Outage = { health: { status: "Up", since: now } }
+    const guarded = <A>(operation: string, timeout: Duration.Duration, call: Effect.Effect<A, CacheError>) =>
+      Effect.withFiber<A, CacheError>((fiber) =>
+        store.inTransaction(fiber.context) ? call : watched(outage, inTime(operation, timeout, call))
+      )
+    return {
+      fenceLifetime: store.fenceLifetime,
+      inTransaction: store.inTransaction,
+      afterCommit: store.afterCommit,
+      scan: store.scan,
+      read: (namespace, keys) => guarded("read", readTimeout, store.read(namespace, keys)),
+      fill: (namespace, rows) => guarded("write", writeTimeout, store.fill(namespace, rows)),
+      write: (namespace, rows) => guarded("write", writeTimeout, store.write(namespace, rows)),
+      remove: (namespace, keys) => guarded("invalidate", writeTimeout, store.remove(namespace, keys)),
+      clear: (namespace) => guarded("clear", writeTimeout, store.clear(namespace)),
+      clearAll: guarded("clear", writeTimeout, store.clearAll),
+      ping: guarded("answer", readTimeout, store.ping),
+      health: () => outage.health
+    }
+  })
+
+interface Outage {
+  health: ComponentHealth
+}
+
+const inTime = <A>(operation: string, timeout: Duration.Duration, call: Effect.Effect<A, CacheError>) =>
+  Effect.timeoutOrElse(disconnected(call), {
+    duration: timeout,
+    orElse: () =>
+      Effect.fail(new CacheError({ reason: new StoreTimeout({ operation, timeout: Duration.toMillis(timeout) }) }))
+  })
+
+/** Waits for the call but never for its cancellation: a frozen server acknowledges nothing. */
+const disconnected = <A>(call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
+  Effect.withFiber((caller) =>
+    Effect.callback((resume) => {
+      const running = Effect.runForkWith(caller.context)(call)
+      const forget = running.addObserver(resume)
+      return Effect.sync(() => {
+        forget()
+        running.interruptUnsafe()
+      })
+    })
+  )
+
+const watched = <A>(outage: Outage, call: Effect.Effect<A, CacheError>) =>
+  Effect.matchEffect(call, {
+    onSuccess: (answer) => (outage.health.status === "Up" ? Effect.succeed(answer) : Effect.as(ended(outage), answer)),
+    onFailure: (error) =>
+      outage.health.status === "Down" ? Effect.fail(error) : Effect.andThen(began(outage, error), Effect.fail(error))
+  })
+
+const began = (outage: Outage, error: CacheError) =>
+  Effect.flatMap(Clock.currentTimeMillis, (since) => {
+    outage.health = { status: "Down", since, problem: error.message }
+    return Effect.logWarning(`cache: the store is down, going on without it: ${error.message}`)
+  })
+
+const ended = (outage: Outage) =>
+  Effect.flatMap(Clock.currentTimeMillis, (since) => {
+    const seconds = Math.round((since - outage.health.since) / 1000)
+    outage.health = { status: "Up", since }
+    return Effect.logInfo(`cache: the store is back after ${seconds} s`)
+  })
+
+/**
+ * Counts a store failure, and goes on with `instead` if the namespace recovers.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const recover = <A, B, F extends OnStoreFailure>(
+  call: Effect.Effect<A, CacheError>,
+  onStoreFailure: F,
+  counters: Counters,
+  instead: B
+): Effect.Effect<A | B, StoreFailure<F>> =>
+  Effect.catch(call, (error) => {
+    counters.storeErrors++
+    return (onStoreFailure === "fail" ? Effect.fail(error) : Effect.succeed(instead)) as Effect.Effect<
+      B,
+      StoreFailure<F>
+    >
+  })

@@ -1,0 +1,31 @@
+/**
+ * effect-tiered-cache: memory, then PostgreSQL, then your effect.
+ *
+ * @since 0.1.0
+ */
+export { CacheConfig, type CacheConfigInput } from "./CacheConfig.ts"
+export type { CacheEntry, Freshness, Origin } from "./CacheEntry.ts"
+export * from "./CacheError.ts"
+export type { CacheHealth, ComponentHealth, HealthStatus } from "./CacheHealth.ts"
+export { CacheLive } from "./CacheLive.ts"
+export * as CachePolicy from "./CachePolicy.ts"
+export type { CacheStats, TierStats } from "./CacheStats.ts"
+export {
+  CacheStore,
+  type Fence,
+  type KeyText,
+  type NewRow,
+  type NoRow,
+  type ScannedRow,
+  type StoredRow
+} from "./CacheStore.ts"
+export { CacheTest } from "./CacheTest.ts"
+export { InvalidationBus, type Invalidation, type InvalidationMessage } from "./InvalidationBus.ts"
+export { MemoryCache, type RemovalCause } from "./MemoryCache.ts"
+export * as Namespace from "./Namespace.ts"
+export type { BulkLoader, CachedKey, GetOptions, GetOrSetOptions, Operations, SetOptions, Tier } from "./Operations.ts"
+export * as EmbeddedPostgres from "./postgres/EmbeddedPostgres.ts"
+export * as PgCacheStore from "./postgres/PgCacheStore.ts"
+export * as PgMigrations from "./postgres/PgMigrations.ts"
+export * as PgSweeper from "./postgres/PgSweeper.ts"
+export { TieredCache } from "./TieredCache.ts"
