@@ -43,7 +43,7 @@ export interface TierStats {
  * @since 0.1.0
  */
 export interface CacheStats {
-  /** Keys that reads were asked for. */
+  /** Keys that reads were asked for; one that repeats within a call counts once. */
   readonly lookups: number
   /** The share of lookups that a tier answered: neither loaded, nor coalesced onto a load, nor absent. */
   readonly hitRate: number

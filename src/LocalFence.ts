@@ -27,7 +27,7 @@
 import type { KeyId } from "./MemoryCache.ts"
 
 /**
- * Holds until the key is changed.
+ * Holds until the key is changed, or the fence closed.
  *
  * @category models
  * @since 0.1.0
@@ -58,7 +58,9 @@ export class LocalFences {
     return fence
   }
 
+  /** A closed fence holds nothing any more. */
   close(id: KeyId, fence: LocalFence): void {
+    fence.broken = true
     const fences = this.#open.get(id)
     if (fences?.delete(fence) === true && fences.size === 0) this.#open.delete(id)
   }

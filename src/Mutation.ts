@@ -11,7 +11,9 @@
  * was interrupted may have happened all the same.
  *
  * **Inside a transaction** that the store joins, the second step waits for the
- * commit, and does not happen if the transaction is rolled back.
+ * commit, and does not happen if the transaction is rolled back. A value that was
+ * set there is not put into memory: between the commit and that step another
+ * change of the key may have begun and ended.
  *
  * Bad input (a key or value that its schema refuses, a value over the limit, a
  * lifetime that makes no sense) is refused before anything is changed.

@@ -301,7 +301,7 @@ const access =
     method: (cache: Operations) => (...args: Args) => Effect.Effect<A, E, R>
   ): ((...args: Args) => Effect.Effect<A, E, R | TieredCache>) =>
   (...args) =>
-    Effect.flatMap(Effect.service(TieredCache), (cache) => method(cache)(...args))
+    TieredCache.use((cache) => method(cache)(...args))
 
 /**
  * The cache: memory before a store before your effects.
@@ -420,17 +420,19 @@ export class TieredCache extends Context.Service<TieredCache, Operations>()("eff
   static readonly statsOf = access((cache) => cache.statsOf)
 
   /** See `Operations.clearAll`. */
-  static readonly clearAll: Effect.Effect<number, CacheError, TieredCache> = access((cache) => () => cache.clearAll)()
+  static readonly clearAll: Effect.Effect<number, CacheError, TieredCache> = Effect.suspend(() =>
+    TieredCache.use((cache) => cache.clearAll)
+  )
 
   /** See `Operations.stats`. */
-  static readonly stats: Effect.Effect<CacheStats.CacheStats, never, TieredCache> = access(
-    (cache) => () => cache.stats
-  )()
+  static readonly stats: Effect.Effect<CacheStats.CacheStats, never, TieredCache> = Effect.suspend(() =>
+    TieredCache.use((cache) => cache.stats)
+  )
 
   /** See `Operations.health`. */
-  static readonly health: Effect.Effect<CacheHealth.CacheHealth, never, TieredCache> = access(
-    (cache) => () => cache.health
-  )()
+  static readonly health: Effect.Effect<CacheHealth.CacheHealth, never, TieredCache> = Effect.suspend(() =>
+    TieredCache.use((cache) => cache.health)
+  )
 
   /** See `Operations.keys`. */
   static readonly keys = <K, A>(namespace: Namespace<K, A>): Stream.Stream<CachedKey<K>, CacheError, TieredCache> =>

@@ -1,0 +1,402 @@
+/**
+ * The shared store (L2) in PostgreSQL: `CacheStore` on the tables of
+ * `migrations/0001_cache.sql`, which also says what each column means.
+ *
+ * Each call is one statement, with the same text whatever the number of keys, so
+ * that it stays prepared. Lifetimes are judged by the database's clock alone.
+ *
+ * **How the promises are kept**
+ *
+ * - A fence is the version of the row (0: no row) and the generation of the
+ *   namespace (how often it, or everything, was cleared). `fill` is an upsert on
+ *   condition that both are the same. Where an invalidation of the same key is in
+ *   a transaction that is still open, it waits for the outcome at the row.
+ * - `remove` leaves a tombstone. A row of another generation is dead; `clear` need
+ *   not delete every row to make all of them invisible.
+ * - Rows are locked in the order of their keys, so that two calls on the same keys
+ *   never deadlock; `clear` waits for no row.
+ *
+ * Inside `sql.withTransaction` of the same client, every call joins the
+ * transaction: `write`, `remove` and `clear` commit or roll back with it. A call
+ * that fails there leaves the transaction unusable, as any failed statement does.
+ *
+ * **Limits**: a namespace of more than about 1500 bytes does not fit the index. A
+ * transaction that stays open for `fenceLifetime` outlives its own tombstones.
+ *
+ * @since 0.1.0
+ */
+import { PgClient, PgTypes } from "@effect/sql-pg"
+import { Array as Arr, Context, Duration, Effect, Layer, Option, Result, Stream } from "effect"
+import type { SqlError } from "effect/sql"
+import { createHash } from "node:crypto"
+import { CacheError, StoreUnavailable } from "../CacheError.ts"
+import {
+  CacheStore,
+  type Fence,
+  type KeyText,
+  type NewRow,
+  type NoRow,
+  type ScannedRow,
+  type StoredRow
+} from "../CacheStore.ts"
+import { escapeJsonText, escapeKeyText, unescapeJsonText, unescapeKeyText } from "../JsonText.ts"
+import * as PgSweeper from "./PgSweeper.ts"
+
+/**
+ * How the store is set up. `fenceLifetime` (default 10 minutes) must be longer
+ * than the longest load, and the same in all processes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly fenceLifetime?: Duration.Input | undefined
+}
+
+/**
+ * The store on the tables of a `PgClient`, which `PgMigrations` makes.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (options?: Options): Effect.Effect<CacheStore["Service"], never, PgClient.PgClient> =>
+  Effect.map(PgClient.PgClient, (client) => {
+    const fenceLifetime = Duration.fromInputUnsafe(options?.fenceLifetime ?? Duration.minutes(10))
+    const self: Store = { sql: client.withoutTransforms(), fenceLifetime: Duration.toMillis(fenceLifetime) }
+    const sweep = PgSweeper.make(self.sql, self.fenceLifetime)
+    return {
+      fenceLifetime,
+      inTransaction: (context) => Option.isSome(Context.getOption(context, self.sql.transactionService)),
+      afterCommit: self.sql.afterCommit,
+      read: (namespace, keys) => read(self, namespace, keys),
+      fill: (namespace, rows) =>
+        Effect.mapError(
+          upsert(
+            self,
+            namespace,
+            rows,
+            rows.map(({ fence }) => fence)
+          ),
+          unavailable("fill")
+        ),
+      write: (namespace, rows) =>
+        Effect.asVoid(Effect.mapError(upsert(self, namespace, rows, undefined), unavailable("write"))),
+      remove: (namespace, keys) => remove(self, namespace, keys),
+      clear: (namespace) => clear(self, namespace),
+      clearAll: clearAll(self),
+      scan: (namespace) => scan(self, namespace),
+      sweep: (limit) => Effect.mapError(sweep(limit), unavailable("sweep")),
+      ping: self.sql`select 1`.pipe(Effect.asVoid, Effect.mapError(unavailable("answer")))
+    }
+  })
+
+/**
+ * The store with its defaults.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<CacheStore, never, PgClient.PgClient> = Layer.effect(CacheStore, make())
+
+/**
+ * The store with other settings.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<CacheStore, never, PgClient.PgClient> =>
+  Layer.effect(CacheStore, make(options))
+
+interface Store {
+  readonly sql: PgClient.PgClient
+  readonly fenceLifetime: number
+}
+
+const read = (
+  { sql }: Store,
+  namespace: string,
+  keys: ReadonlyArray<KeyText>
+): Effect.Effect<ReadonlyArray<StoredRow | NoRow>, CacheError> => {
+  if (keys.length === 0) return Effect.succeed([])
+  const stored = keys.map(storedKey)
+  return sql<ReadRow>`
+    select
+      g.generation::float8 as generation,
+      e.cache_key,
+      e.version::float8 as version,
+      case
+        when (e.expires_at is null or e.expires_at > statement_timestamp()) and e.generation = g.generation
+        then e.data::text
+      end as data,
+      e.schema_version,
+      date_part('epoch', statement_timestamp() - e.created_at) * 1000 as age,
+      coalesce(date_part('epoch', e.expires_at - statement_timestamp()) * 1000, 'infinity') as time_to_live,
+      e.tags
+    from (select ${currentGeneration(sql, namespace)} as generation) g
+    left join cache_entries e on e.namespace = ${namespace} and e.cache_key = any (${texts(stored)}::text[])
+  `.pipe(
+    Effect.map((rows) => {
+      const found = new Map(rows.map((row) => [row.cache_key, row]))
+      const generation = rows[0]?.generation ?? 0
+      return stored.map((key) => toStoredRow(found.get(key), generation))
+    }),
+    Effect.mapError(unavailable("read"))
+  )
+}
+
+interface ReadRow {
+  readonly generation: number
+  readonly cache_key: string | null
+  readonly version: number
+  readonly data: string | null
+  readonly schema_version: number
+  readonly age: number
+  readonly time_to_live: number
+  readonly tags: ReadonlyArray<string>
+}
+
+const toStoredRow = (row: ReadRow | undefined, generation: number): StoredRow | NoRow => {
+  const fence: Fence = { version: row?.version ?? 0, generation }
+  if (row === undefined || row.data === null) return { _tag: "NoRow", fence }
+  return {
+    _tag: "Row",
+    data: unescapeJsonText(row.data),
+    schemaVersion: row.schema_version,
+    age: row.age,
+    timeToLive: row.time_to_live,
+    tags: row.tags.map(unescapeKeyText),
+    fence
+  }
+}
+
+// `fences` undefined: store whatever was there. Says which were stored.
+const upsert = (
+  { sql }: Store,
+  namespace: string,
+  rows: ReadonlyArray<NewRow>,
+  fences: ReadonlyArray<Fence> | undefined
+): Effect.Effect<ReadonlyArray<boolean>, SqlError.SqlError> => {
+  if (rows.length === 0) return Effect.succeed([])
+  const stored = rows.map(({ key }) => storedKey(key))
+  const versions = bigints(rows.map((_, i) => fences?.[i]?.version))
+  const generations = bigints(rows.map((_, i) => fences?.[i]?.generation))
+  // The version is drawn again in DO UPDATE, where the row is locked: so the
+  // versions of a row grow in the order of commits.
+  return sql<{ cache_key: string }>`
+    insert into cache_entries as e (
+      namespace, cache_key, long_key, data, data_size, schema_version,
+      created_at, expires_at, tags, version, generation
+    )
+    select
+      ${namespace}, u.cache_key, u.long_key, u.data::jsonb, u.data_size, u.schema_version,
+      clock_timestamp(), statement_timestamp() + u.time_to_live * interval '1 ms', u.tags::text[],
+      nextval('cache_versions'), g.generation
+    from unnest(
+      ${texts(stored)}::text[],
+      ${texts(rows.map(({ key }, i) => (key === stored[i] ? null : key)))}::text[],
+      ${texts(rows.map(({ data }) => escapeJsonText(data)))}::text[],
+      ${integers(rows.map(({ size }) => size))}::int4[],
+      ${integers(rows.map(({ schemaVersion }) => schemaVersion))}::int4[],
+      ${floats(rows.map(({ timeToLive }) => (timeToLive < forever ? timeToLive : null)))}::float8[],
+      ${texts(rows.map(({ tags }) => arrayLiteral(tags)))}::text[],
+      ${generations}::int8[]
+    ) as u (cache_key, long_key, data, data_size, schema_version, time_to_live, tags, generation)
+    cross join (select ${currentGeneration(sql, namespace)} as generation) g
+    where u.generation is null or u.generation = g.generation
+    order by u.cache_key collate "C"
+    on conflict (namespace, cache_key) do update set
+      data = excluded.data, data_size = excluded.data_size, schema_version = excluded.schema_version,
+      created_at = clock_timestamp(), expires_at = excluded.expires_at, last_accessed = clock_timestamp(),
+      access_count = 0, tags = excluded.tags, metadata = null,
+      version = nextval('cache_versions'), generation = excluded.generation
+    where ${fences === undefined} or (e.cache_key, e.version) in (
+      select f.cache_key, f.version from unnest(${texts(stored)}::text[], ${versions}::int8[]) as f (cache_key, version)
+    )
+    returning e.cache_key
+  `.pipe(
+    Effect.map((upserted) => {
+      const keys = new Set(upserted.map((row) => row.cache_key))
+      return stored.map((key) => keys.has(key))
+    })
+  )
+}
+
+const remove = (
+  { fenceLifetime, sql }: Store,
+  namespace: string,
+  keys: ReadonlyArray<KeyText>
+): Effect.Effect<ReadonlyArray<boolean>, CacheError> => {
+  if (keys.length === 0) return Effect.succeed([])
+  const stored = new Map(keys.map((key) => [storedKey(key), key]))
+  // RETURNING sees only the new row: the tombstone itself says what it replaced.
+  return sql<{ cache_key: string; live: boolean }>`
+    insert into cache_entries as e (namespace, cache_key, long_key, created_at, expires_at, version, generation)
+    select
+      ${namespace}, u.cache_key, u.long_key, clock_timestamp(),
+      clock_timestamp() + ${PgTypes.float8(fenceLifetime)} * interval '1 ms', nextval('cache_versions'), g.generation
+    from unnest(
+      ${texts([...stored.keys()])}::text[],
+      ${texts([...stored].map(([key, text]) => (key === text ? null : text)))}::text[]
+    ) as u (cache_key, long_key)
+    cross join (select ${currentGeneration(sql, namespace)} as generation) g
+    order by u.cache_key collate "C"
+    on conflict (namespace, cache_key) do update set
+      data = null, data_size = 0, schema_version = 0,
+      created_at = clock_timestamp(), expires_at = excluded.expires_at, last_accessed = clock_timestamp(),
+      access_count = 0, tags = '{}', metadata = case when
+        e.data is not null
+        and (e.expires_at is null or e.expires_at > statement_timestamp())
+        and e.generation = excluded.generation
+      then '{"live": true}'::jsonb end,
+      version = nextval('cache_versions'), generation = excluded.generation
+    returning e.cache_key, e.metadata is not null as live
+  `.pipe(
+    Effect.map((tombstones) => {
+      const live = new Set(tombstones.flatMap((row) => (row.live ? [row.cache_key] : [])))
+      return keys.map((key) => live.has(storedKey(key)))
+    }),
+    Effect.mapError(unavailable("remove"))
+  )
+}
+
+// The generation makes the rows invisible, so those that are not deleted here
+// (more than `clearLimit`, or locked by others) may be left to the sweeper.
+const clear = ({ sql }: Store, namespace: string): Effect.Effect<number, CacheError> =>
+  sql<{ count: number }>`
+    with cleared as (
+      insert into cache_namespaces as n (namespace, generation) values (${namespace}, 1)
+      on conflict (namespace) do update set generation = n.generation + 1
+    ), deleted as (
+      delete from cache_entries e using (
+        select ctid from cache_entries where namespace = ${namespace} limit ${clearLimit} for update skip locked
+      ) d
+      where e.ctid = d.ctid
+    )
+    select count(*)::float8 as count
+    from cache_entries e
+    where e.namespace = ${namespace}
+      and e.data is not null
+      and (e.expires_at is null or e.expires_at > statement_timestamp())
+      and e.generation = ${currentGeneration(sql, namespace)}
+  `.pipe(
+    Effect.map((rows) => rows[0]?.count ?? 0),
+    Effect.mapError(unavailable("clear"))
+  )
+
+const clearAll = ({ sql }: Store): Effect.Effect<number, CacheError> =>
+  sql<{ count: number }>`
+    with cleared as (
+      insert into cache_epoch as p (generation) values (1)
+      on conflict (only_row) do update set generation = p.generation + 1
+    ), deleted as (
+      delete from cache_entries e using (
+        select ctid from cache_entries limit ${clearLimit} for update skip locked
+      ) d
+      where e.ctid = d.ctid
+    )
+    select count(*)::float8 as count
+    from cache_entries e
+    left join cache_namespaces n on n.namespace = e.namespace
+    where e.data is not null
+      and (e.expires_at is null or e.expires_at > statement_timestamp())
+      and e.generation = coalesce(n.generation, 0) + coalesce((select generation from cache_epoch), 0)
+  `.pipe(
+    Effect.map((rows) => rows[0]?.count ?? 0),
+    Effect.mapError(unavailable("clear"))
+  )
+
+const clearLimit = 50_000
+
+const scan = ({ sql }: Store, namespace: string): Stream.Stream<ScannedRow, CacheError> =>
+  Stream.paginate("", (from) =>
+    sql<ScanRow>`
+      select
+        e.cache_key,
+        e.long_key,
+        e.data_size,
+        date_part('epoch', e.created_at) * 1000 as created_at,
+        coalesce(date_part('epoch', e.expires_at) * 1000, 'infinity') as expires_at,
+        date_part('epoch', e.last_accessed) * 1000 as last_accessed,
+        e.access_count::float8 as access_count,
+        e.tags
+      from cache_entries e
+      where e.namespace = ${namespace}
+        and e.cache_key >= ${from}
+        and e.data is not null
+        and (e.expires_at is null or e.expires_at > statement_timestamp())
+        and e.generation = ${currentGeneration(sql, namespace)}
+      order by e.cache_key
+      limit ${pageSize}
+    `.pipe(
+      Effect.map((rows) => [rows.map(toScannedRow), nextPage(rows)] as const),
+      Effect.mapError(unavailable("scan"))
+    )
+  )
+
+interface ScanRow {
+  readonly cache_key: string
+  readonly long_key: string | null
+  readonly data_size: number
+  readonly created_at: number
+  readonly expires_at: number
+  readonly last_accessed: number
+  readonly access_count: number
+  readonly tags: ReadonlyArray<string>
+}
+
+const pageSize = 1000
+
+const toScannedRow = (row: ScanRow): ScannedRow => ({
+  key: row.long_key ?? row.cache_key,
+  size: row.data_size,
+  createdAt: row.created_at,
+  expiresAt: row.expires_at,
+  lastAccessed: row.last_accessed,
+  accessCount: row.access_count,
+  tags: row.tags.map(unescapeKeyText)
+})
+
+// Text holds no NUL, so nothing comes between a key and that key with U+0001.
+const nextPage = (rows: ReadonlyArray<ScanRow>): Option.Option<string> =>
+  rows.length < pageSize ? Option.none() : Option.map(Arr.last(rows), (row) => `${row.cache_key}\u0001`)
+
+const currentGeneration = (sql: PgClient.PgClient, namespace: string) => sql`
+  coalesce((select generation from cache_namespaces where namespace = ${namespace}), 0)
+    + coalesce((select generation from cache_epoch), 0)
+`
+
+// A key over the limit is stored as its beginning and its hash. That is always
+// longer than the limit, so it never equals a key that is stored as it is.
+const storedKey = (key: KeyText): string => {
+  if (key.length * 3 <= maxKeyBytes) return key
+  const bytes = Buffer.from(key)
+  if (bytes.length <= maxKeyBytes) return key
+  let end = maxKeyBytes
+  while (isInsideCodePoint(bytes[end]!)) end--
+  return `${bytes.toString("utf8", 0, end)}:sha256:${createHash("sha256").update(bytes).digest("hex")}`
+}
+
+const maxKeyBytes = 1024
+
+const isInsideCodePoint = (byte: number): boolean => (byte & 0xc0) === 0x80
+
+// Beyond what a timestamp holds.
+const forever = 8e15
+
+// unnest flattens nested arrays, so the tags of a row travel as text.
+const arrayLiteral = (tags: ReadonlyArray<string>): string =>
+  `{${tags.map((tag) => `"${escapeKeyText(tag).replace(/["\\]/g, "\\$&")}"`).join(",")}}`
+
+// Typed, because the types that the driver would infer depend on the values, and
+// with them the prepared statement.
+const arrayOf = (oid: number) => (values: ReadonlyArray<unknown>) => Result.getOrThrow(PgTypes.array(values, oid))
+const texts: (values: ReadonlyArray<string | null>) => PgTypes.Parameter = arrayOf(PgTypes.OID.text)
+const integers: (values: ReadonlyArray<number>) => PgTypes.Parameter = arrayOf(PgTypes.OID.int4)
+const floats: (values: ReadonlyArray<number | null>) => PgTypes.Parameter = arrayOf(PgTypes.OID.float8)
+const bigints = (values: ReadonlyArray<number | undefined>): PgTypes.Parameter =>
+  arrayOf(PgTypes.OID.int8)(values.map((value) => (value === undefined ? null : BigInt(value))))
+
+const unavailable =
+  (operation: string) =>
+  (cause: SqlError.SqlError): CacheError =>
+    new CacheError({ reason: new StoreUnavailable({ operation, cause }) })

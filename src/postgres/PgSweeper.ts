@@ -1,0 +1,139 @@
+/**
+ * Deletes the rows of the store (L2) that no read can return and no fence needs:
+ * expired values, tombstones, and what `clear` left behind.
+ *
+ * There is no index on the expiry (it would make every write dearer), so the
+ * sweeper walks the table by ranges of blocks, each in a short statement of its
+ * own, and remembers in memory how far it came. It skips rows that are locked, and
+ * leaves the work to another process that is sweeping at this moment.
+ *
+ * One call looks at half a gigabyte of rows at most; a larger table takes several.
+ *
+ * @since 0.1.0
+ */
+import { type PgClient, PgTypes } from "@effect/sql-pg"
+import { Cause, Duration, Effect, Layer } from "effect"
+import type { SqlError } from "effect/sql"
+import { CacheStore } from "../CacheStore.ts"
+
+/**
+ * Sweeps up to `limit` rows: the `sweep` of `PgCacheStore`.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = (
+  sql: PgClient.PgClient,
+  fenceLifetime: number
+): ((limit: number) => Effect.Effect<number, SqlError.SqlError>) => {
+  let block = 0
+  return Effect.fnUntraced(function* (limit: number) {
+    let removed = 0
+    for (let range = 0; range < rangesPerCall && removed < limit; range++) {
+      const swept = yield* sweepRange(sql, fenceLifetime, block, limit - removed)
+      if (!swept.is_my_turn) return removed
+      removed += swept.removed
+      if (removed >= limit) return removed
+      const isWhole = (range + 1) * blocksPerRange >= swept.blocks
+      block = block + blocksPerRange < swept.blocks ? block + blocksPerRange : 0
+      if (isWhole) return removed
+    }
+    return removed
+  })
+}
+
+/**
+ * How often the sweeper runs (default: every minute), and how many rows it
+ * deletes in one call of the store (default 5000; it calls again at once while
+ * there are that many).
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Options {
+  readonly interval?: Duration.Input | undefined
+  readonly limit?: number | undefined
+}
+
+/**
+ * Sweeps the store in the background for as long as the layer lives. A store that
+ * cannot be reached is logged once, and swept again when it is back.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerWith = (options: Options): Layer.Layer<never, never, CacheStore> =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const interval = Duration.fromInputUnsafe(options.interval ?? Duration.minutes(1))
+      yield* Effect.forkScoped(sweepForever(store, interval, options.limit ?? 5000))
+    })
+  )
+
+/**
+ * Sweeps the store in the background every minute.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer: Layer.Layer<never, never, CacheStore> = layerWith({})
+
+const sweepForever = Effect.fnUntraced(function* (
+  store: CacheStore["Service"],
+  interval: Duration.Duration,
+  limit: number
+) {
+  let isOutage = false
+  while (true) {
+    yield* Effect.sleep(interval)
+    const exit = yield* Effect.exit(sweepAll(store, limit))
+    if (exit._tag === "Failure" && !isOutage) {
+      yield* Effect.logWarning(
+        "the cache's store cannot be swept now; it will be tried again",
+        Cause.squash(exit.cause)
+      )
+    }
+    if (exit._tag === "Success" && isOutage) yield* Effect.logInfo("the cache's store is being swept again")
+    isOutage = exit._tag === "Failure"
+  }
+})
+
+const sweepAll = (store: CacheStore["Service"], limit: number) =>
+  Effect.repeat(store.sweep(limit), { while: (removed) => removed >= limit })
+
+// 8 MiB of rows with blocks of 8 KiB: some milliseconds.
+const blocksPerRange = 1024
+const rangesPerCall = 64
+
+// The generation is compared by `<`, not by `<>`: a row that a newer `clear` and
+// `write` replace while this statement runs is compared with the old generation.
+const sweepRange = (sql: PgClient.PgClient, fenceLifetime: number, block: number, limit: number) =>
+  sql<{ is_my_turn: boolean; blocks: number; removed: number }>`
+    with turn as materialized (
+      select pg_try_advisory_xact_lock(
+        hashtext('effect-tiered-cache sweep'), 'cache_entries'::regclass::oid::int4
+      ) as is_mine
+    ), dead as (
+      select e.ctid
+      from cache_entries e
+      left join cache_namespaces n on n.namespace = e.namespace
+      where (select is_mine from turn)
+        and e.ctid >= ${`(${block},0)`}::tid
+        and e.ctid < ${`(${block + blocksPerRange},0)`}::tid
+        and (
+          e.expires_at <= statement_timestamp()
+            and e.created_at <= statement_timestamp() - ${PgTypes.float8(fenceLifetime)} * interval '1 ms'
+          or e.generation < coalesce(n.generation, 0) + (select generation from cache_epoch)
+        )
+      limit ${PgTypes.int8(BigInt(limit))}
+      for update of e skip locked
+    ), deleted as (
+      delete from cache_entries e using dead where e.ctid = dead.ctid returning 1
+    )
+    select
+      turn.is_mine as is_my_turn,
+      (pg_relation_size('cache_entries') / current_setting('block_size')::int8)::float8 as blocks,
+      (select count(*) from deleted)::float8 as removed
+    from turn
+  `.pipe(Effect.map((rows) => rows[0] ?? { is_my_turn: false, blocks: 0, removed: 0 }))
