@@ -210,5 +210,6 @@ export class CacheError extends Schema.TaggedError<CacheError>()("CacheError", {
 const describe = (cause: unknown): string => {
   if (!(cause instanceof Error)) return String(cause)
   const inner = cause.cause instanceof Error ? describe(cause.cause) : ""
+  if (inner.startsWith(cause.message)) return inner
   return inner === "" || cause.message.includes(inner) ? cause.message : `${cause.message}: ${inner}`
 }

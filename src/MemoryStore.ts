@@ -10,8 +10,8 @@
  *
  * @since 0.1.0
  */
-import { Clock, Duration, Effect, Stream } from "effect"
-import type { CacheStore, Fence, KeyText, NewRow, NoRow, ScannedRow, StoredRow } from "./CacheStore.ts"
+import { type Clock, Duration, Effect, Stream } from "effect"
+import type { Fence, KeyText, NewRow, NoRow, ScannedRow, StoredRow } from "./StoredRow.ts"
 
 interface Memory {
   readonly clock: Clock.Clock
@@ -35,26 +35,30 @@ interface MemoryRow extends Omit<ScannedRow, "lastAccessed" | "accessCount"> {
  * @category constructors
  * @since 0.1.0
  */
-export const make: Effect.Effect<CacheStore["Service"]> = Effect.clockWith((clock) => {
+export const make = Effect.clockWith((clock) => {
   const self: Memory = { clock, namespaces: new Map(), generations: new Map(), epoch: 0, version: 0 }
   return Effect.succeed({
     fenceLifetime: Duration.millis(fenceLifetime),
     inTransaction: () => false,
-    afterCommit: (effect) => effect,
-    read: (namespace, keys) => Effect.sync(() => keys.map((key) => readRow(self, namespace, key))),
-    fill: (namespace, rows) => Effect.sync(() => rows.map((row) => fillRow(self, namespace, row))),
-    write: (namespace, rows) =>
+    afterCommit: (effect: Effect.Effect<void>) => effect,
+    read: (namespace: string, keys: ReadonlyArray<KeyText>) =>
+      Effect.sync(() => keys.map((key) => readRow(self, namespace, key))),
+    fill: (namespace: string, rows: ReadonlyArray<FillRow>) =>
+      Effect.sync(() => rows.map((row) => fillRow(self, namespace, row))),
+    write: (namespace: string, rows: ReadonlyArray<NewRow>) =>
       Effect.sync(() => {
         for (const row of rows) putRow(self, namespace, row)
       }),
-    remove: (namespace, keys) => Effect.sync(() => removeRows(self, namespace, keys)),
-    clear: (namespace) => Effect.sync(() => clearNamespace(self, namespace)),
+    remove: (namespace: string, keys: ReadonlyArray<KeyText>) => Effect.sync(() => removeRows(self, namespace, keys)),
+    clear: (namespace: string) => Effect.sync(() => clearNamespace(self, namespace)),
     clearAll: Effect.sync(() => clearNamespaces(self)),
-    scan: (namespace) => Stream.suspend(() => Stream.fromIterable(liveRows(self, namespace))),
-    sweep: (limit) => Effect.sync(() => sweepRows(self, limit)),
+    scan: (namespace: string) => Stream.suspend(() => Stream.fromIterable(liveRows(self, namespace))),
+    sweep: (limit: number) => Effect.sync(() => sweepRows(self, limit)),
     ping: Effect.void
   })
 })
+
+type FillRow = NewRow & { readonly fence: Fence }
 
 const fenceLifetime = 10 * 60_000
 
@@ -73,7 +77,7 @@ const readRow = (self: Memory, namespace: string, key: KeyText): StoredRow | NoR
   }
 }
 
-const fillRow = (self: Memory, namespace: string, row: NewRow & { readonly fence: Fence }): boolean => {
+const fillRow = (self: Memory, namespace: string, row: FillRow): boolean => {
   const present = self.namespaces.get(namespace)?.get(row.key)
   const holds =
     row.fence.generation === generationOf(self, namespace) &&

@@ -121,23 +121,22 @@ const read = (
   const stored = keys.map(storedKey)
   return sql<ReadRow>`
     select
-      g.generation::float8 as generation,
+      g.generation::float8 as current_generation,
       e.cache_key,
       e.version::float8 as version,
-      case
-        when (e.expires_at is null or e.expires_at > statement_timestamp()) and e.generation = g.generation
-        then e.data::text
-      end as data,
+      e.generation::float8 as generation,
+      case when e.expires_at is null or e.expires_at > statement_timestamp() then e.data::text end as data,
       e.schema_version,
       date_part('epoch', statement_timestamp() - e.created_at) * 1000 as age,
       coalesce(date_part('epoch', e.expires_at - statement_timestamp()) * 1000, 'infinity') as time_to_live,
       e.tags
     from (select ${currentGeneration(sql, namespace)} as generation) g
-    left join cache_entries e on e.namespace = ${namespace} and e.cache_key = any (${texts(stored)}::text[])
+    left join cache_entries e
+      on e.namespace = (select ${namespace}::text) and e.cache_key = any (${arrayOf(sql, "text", stored)})
   `.pipe(
     Effect.map((rows) => {
       const found = new Map(rows.map((row) => [row.cache_key, row]))
-      const generation = rows[0]?.generation ?? 0
+      const generation = rows[0]?.current_generation ?? 0
       return stored.map((key) => toStoredRow(found.get(key), generation))
     }),
     Effect.mapError(unavailable("read"))
@@ -145,9 +144,10 @@ const read = (
 }
 
 interface ReadRow {
-  readonly generation: number
+  readonly current_generation: number
   readonly cache_key: string | null
   readonly version: number
+  readonly generation: number
   readonly data: string | null
   readonly schema_version: number
   readonly age: number
@@ -157,7 +157,7 @@ interface ReadRow {
 
 const toStoredRow = (row: ReadRow | undefined, generation: number): StoredRow | NoRow => {
   const fence: Fence = { version: row?.version ?? 0, generation }
-  if (row === undefined || row.data === null) return { _tag: "NoRow", fence }
+  if (row === undefined || row.data === null || row.generation !== generation) return { _tag: "NoRow", fence }
   return {
     _tag: "Row",
     data: unescapeJsonText(row.data),
@@ -178,8 +178,9 @@ const upsert = (
 ): Effect.Effect<ReadonlyArray<boolean>, SqlError.SqlError> => {
   if (rows.length === 0) return Effect.succeed([])
   const stored = rows.map(({ key }) => storedKey(key))
-  const versions = bigints(rows.map((_, i) => fences?.[i]?.version))
-  const generations = bigints(rows.map((_, i) => fences?.[i]?.generation))
+  const keys = arrayOf(sql, "text", stored)
+  const column = (type: ColumnType, valueOf: (row: NewRow, i: number) => unknown) =>
+    arrayOf(sql, type, rows.map(valueOf))
   // The version is drawn again in DO UPDATE, where the row is locked: so the
   // versions of a row grow in the order of commits.
   return sql<{ cache_key: string }>`
@@ -192,14 +193,14 @@ const upsert = (
       clock_timestamp(), statement_timestamp() + u.time_to_live * interval '1 ms', u.tags::text[],
       nextval('cache_versions'), g.generation
     from unnest(
-      ${texts(stored)}::text[],
-      ${texts(rows.map(({ key }, i) => (key === stored[i] ? null : key)))}::text[],
-      ${texts(rows.map(({ data }) => escapeJsonText(data)))}::text[],
-      ${integers(rows.map(({ size }) => size))}::int4[],
-      ${integers(rows.map(({ schemaVersion }) => schemaVersion))}::int4[],
-      ${floats(rows.map(({ timeToLive }) => (timeToLive < forever ? timeToLive : null)))}::float8[],
-      ${texts(rows.map(({ tags }) => arrayLiteral(tags)))}::text[],
-      ${generations}::int8[]
+      ${keys},
+      ${column("text", ({ key }, i) => longKey([stored[i]!, key]))},
+      ${column("text", ({ data }) => escapeJsonText(data))},
+      ${column("int4", ({ size }) => size)},
+      ${column("int4", ({ schemaVersion }) => schemaVersion)},
+      ${column("float8", ({ timeToLive }) => (timeToLive < forever ? timeToLive : null))},
+      ${column("text", ({ tags }) => arrayLiteral(tags))},
+      ${column("int8", (_, i) => (fences === undefined ? null : BigInt(fences[i]!.generation)))}
     ) as u (cache_key, long_key, data, data_size, schema_version, time_to_live, tags, generation)
     cross join (select ${currentGeneration(sql, namespace)} as generation) g
     where u.generation is null or u.generation = g.generation
@@ -210,13 +211,17 @@ const upsert = (
       access_count = 0, tags = excluded.tags, metadata = null,
       version = nextval('cache_versions'), generation = excluded.generation
     where ${fences === undefined} or (e.cache_key, e.version) in (
-      select f.cache_key, f.version from unnest(${texts(stored)}::text[], ${versions}::int8[]) as f (cache_key, version)
+      select f.cache_key, f.version
+      from unnest(
+        ${keys},
+        ${column("int8", (_, i) => (fences === undefined ? null : BigInt(fences[i]!.version)))}
+      ) as f (cache_key, version)
     )
     returning e.cache_key
   `.pipe(
     Effect.map((upserted) => {
-      const keys = new Set(upserted.map((row) => row.cache_key))
-      return stored.map((key) => keys.has(key))
+      const done = new Set(upserted.map((row) => row.cache_key))
+      return stored.map((key) => done.has(key))
     })
   )
 }
@@ -235,8 +240,8 @@ const remove = (
       ${namespace}, u.cache_key, u.long_key, clock_timestamp(),
       clock_timestamp() + ${PgTypes.float8(fenceLifetime)} * interval '1 ms', nextval('cache_versions'), g.generation
     from unnest(
-      ${texts([...stored.keys()])}::text[],
-      ${texts([...stored].map(([key, text]) => (key === text ? null : text)))}::text[]
+      ${arrayOf(sql, "text", [...stored.keys()])},
+      ${arrayOf(sql, "text", Array.from(stored, longKey))}
     ) as u (cache_key, long_key)
     cross join (select ${currentGeneration(sql, namespace)} as generation) g
     order by u.cache_key collate "C"
@@ -361,7 +366,7 @@ const nextPage = (rows: ReadonlyArray<ScanRow>): Option.Option<string> =>
   rows.length < pageSize ? Option.none() : Option.map(Arr.last(rows), (row) => `${row.cache_key}\u0001`)
 
 const currentGeneration = (sql: PgClient.PgClient, namespace: string) => sql`
-  coalesce((select generation from cache_namespaces where namespace = ${namespace}), 0)
+  coalesce((select generation from cache_namespaces where namespace = (select ${namespace}::text)), 0)
     + coalesce((select generation from cache_epoch), 0)
 `
 
@@ -378,6 +383,8 @@ const storedKey = (key: KeyText): string => {
 
 const maxKeyBytes = 1024
 
+const longKey = ([stored, key]: readonly [string, KeyText]): KeyText | null => (stored === key ? null : key)
+
 const isInsideCodePoint = (byte: number): boolean => (byte & 0xc0) === 0x80
 
 // Beyond what a timestamp holds.
@@ -388,13 +395,12 @@ const arrayLiteral = (tags: ReadonlyArray<string>): string =>
   `{${tags.map((tag) => `"${escapeKeyText(tag).replace(/["\\]/g, "\\$&")}"`).join(",")}}`
 
 // Typed, because the types that the driver would infer depend on the values, and
-// with them the prepared statement.
-const arrayOf = (oid: number) => (values: ReadonlyArray<unknown>) => Result.getOrThrow(PgTypes.array(values, oid))
-const texts: (values: ReadonlyArray<string | null>) => PgTypes.Parameter = arrayOf(PgTypes.OID.text)
-const integers: (values: ReadonlyArray<number>) => PgTypes.Parameter = arrayOf(PgTypes.OID.int4)
-const floats: (values: ReadonlyArray<number | null>) => PgTypes.Parameter = arrayOf(PgTypes.OID.float8)
-const bigints = (values: ReadonlyArray<number | undefined>): PgTypes.Parameter =>
-  arrayOf(PgTypes.OID.int8)(values.map((value) => (value === undefined ? null : BigInt(value))))
+// with them the prepared statement. In a sub-select, because the planner would plan
+// every call anew for its number of keys, which takes longer than the call.
+const arrayOf = (sql: PgClient.PgClient, type: ColumnType, values: ReadonlyArray<unknown>) =>
+  sql`(select ${Result.getOrThrow(PgTypes.array(values, PgTypes.OID[type]))})::${sql.literal(type)}[]`
+
+type ColumnType = "text" | "int4" | "int8" | "float8"
 
 const unavailable =
   (operation: string) =>

@@ -1,0 +1,712 @@
+import { assert, describe, it, layer } from "@effect/vitest"
+import { PgClient } from "@effect/sql-pg"
+import { Context, Deferred, Effect, Fiber, Layer, Logger, Redacted, Stream } from "effect"
+import { SqlClient, Statement } from "effect/sql"
+import { TestClock } from "effect/testing"
+import { CacheError, StoreUnavailable } from "../src/CacheError.ts"
+import { CacheStore, type Fence, type NewRow } from "../src/CacheStore.ts"
+import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
+import * as PgMigrations from "../src/postgres/PgMigrations.ts"
+import * as PgSweeper from "../src/postgres/PgSweeper.ts"
+import { Database } from "./support/Database.ts"
+
+const Postgres = PgCacheStore.layer.pipe(
+  Layer.provideMerge(PgMigrations.layer),
+  Layer.provideMerge(Database.layer({ maxConnections: 10 }))
+)
+
+let namespaces = 0
+const namespace = () => `ns${++namespaces}`
+
+const row = (key: string, document: unknown, options?: Partial<NewRow>): NewRow => {
+  const data = JSON.stringify(document)
+  return { key, data, size: data.length, schemaVersion: 1, timeToLive: 3_600_000, tags: [], ...options }
+}
+
+const fenced = (row: NewRow, fence: Fence) => ({ ...row, fence })
+
+type Store = CacheStore["Service"]
+
+interface Stats {
+  readonly namespace: string
+  readonly entries: bigint
+  readonly bytes: bigint
+  readonly average_access_count: number
+  readonly last_access: Date
+}
+
+const load = (store: Store, ns: string, key: string) => Effect.map(store.read(ns, [key]), (rows) => rows[0]!)
+
+const documents = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
+  Effect.map(store.read(ns, keys), (rows) => rows.map((row) => (row._tag === "Row" ? JSON.parse(row.data) : undefined)))
+
+/** The store of another process. `layerWith`, because `layer` is memoised. */
+const elsewhere = Effect.suspend(() =>
+  Effect.map(
+    Layer.build(Layer.provide(PgCacheStore.layerWith({}), Database.layerClient({ maxConnections: 2 }))),
+    (context) => Context.get(context, CacheStore)
+  )
+)
+
+const untilSomeoneWaits = Effect.gen(function* () {
+  const sql = yield* PgClient.PgClient
+  while (true) {
+    yield* sql`select pg_stat_clear_snapshot()`
+    const waiting = yield* sql`
+      select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+    `
+    if (waiting.length > 0) return
+    yield* Effect.yieldNow
+  }
+})
+
+/** What the effect sends to the database. */
+const statements = <A, E, R>(self: Effect.Effect<A, E, R>) => {
+  const sent: Array<readonly [text: string, parameters: ReadonlyArray<unknown>]> = []
+  return self.pipe(
+    Effect.provideService(Statement.CurrentTransformer, (statement) =>
+      Effect.sync(() => {
+        sent.push(statement.compile())
+        return statement
+      })
+    ),
+    Effect.map(() => sent)
+  )
+}
+
+layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => {
+  const changes: Record<string, (store: Store, ns: string) => Effect.Effect<unknown, CacheError>> = {
+    remove: (store, ns) => store.remove(ns, ["k"]),
+    write: (store, ns) => store.write(ns, [row("k", "written")])
+  }
+  for (const [change, apply] of Object.entries(changes)) {
+    for (const [state, before] of [
+      ["absent", []],
+      ["there", [row("k", "old")]]
+    ] as const) {
+      for (const outcome of ["commits", "rolls back"] as const) {
+        const expected = outcome === "commits" ? "refused" : "stored"
+        it.effect(
+          `where the row is ${state}, a fill waits for the open transaction of a ${change}, and is ${expected} once it ${outcome}`,
+          () =>
+            Effect.gen(function* () {
+              const sql = yield* PgClient.PgClient
+              const store = yield* CacheStore
+              const other = yield* elsewhere
+              const ns = namespace()
+              yield* store.write(ns, before)
+              const { fence } = yield* load(other, ns, "k")
+              const started = yield* Deferred.make<Fiber.Fiber<ReadonlyArray<boolean>, CacheError>>()
+              yield* Effect.gen(function* () {
+                yield* apply(store, ns)
+                const fill = yield* Effect.forkDetach(other.fill(ns, [fenced(row("k", "late"), fence)]))
+                yield* Deferred.succeed(started, fill)
+                yield* untilSomeoneWaits
+                if (outcome === "rolls back") return yield* Effect.fail("rolled back")
+              }).pipe(sql.withTransaction, Effect.ignore)
+              const fill = yield* Deferred.await(started)
+              assert.deepStrictEqual(yield* Fiber.join(fill), [expected === "stored"])
+              const left = change === "write" ? "written" : undefined
+              assert.deepStrictEqual(yield* documents(store, ns, ["k"]), [expected === "stored" ? "late" : left])
+            })
+        )
+      }
+    }
+  }
+
+  for (const everything of [false, true]) {
+    const name = everything ? "clearAll" : "clear"
+    it.effect(
+      `a fill during the open transaction of a ${name} is invisible once that commits, not if it rolls back`,
+      () =>
+        Effect.gen(function* () {
+          const sql = yield* PgClient.PgClient
+          const store = yield* CacheStore
+          const other = yield* elsewhere
+          for (const commits of [true, false]) {
+            const ns = namespace()
+            const { fence } = yield* load(other, ns, "k")
+            yield* Effect.gen(function* () {
+              yield* everything ? store.clearAll : store.clear(ns)
+              yield* other.fill(ns, [fenced(row("k", "late"), fence)])
+              assert.deepStrictEqual(yield* documents(other, ns, ["k"]), ["late"])
+              assert.deepStrictEqual(yield* documents(store, ns, ["k"]), [undefined])
+              if (!commits) return yield* Effect.fail("rolled back")
+            }).pipe(sql.withTransaction, Effect.ignore)
+            for (const each of [store, other]) {
+              assert.deepStrictEqual(yield* documents(each, ns, ["k"]), [commits ? undefined : "late"])
+            }
+          }
+        })
+    )
+  }
+
+  it.effect("of many fills under one fence exactly one is stored", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      for (const before of [[], [row("k", "old", { timeToLive: 0 })]]) {
+        const ns = namespace()
+        yield* store.write(ns, before)
+        const { fence } = yield* load(store, ns, "k")
+        const filled = yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, i) => i),
+          (i) => store.fill(ns, [fenced(row("k", i), fence)]),
+          { concurrency: "unbounded" }
+        )
+        const winner = filled.findIndex(([stored]) => stored)
+        assert.strictEqual(filled.flat().filter(Boolean).length, 1)
+        assert.deepStrictEqual(yield* documents(store, ns, ["k"]), [winner])
+      }
+    })
+  )
+
+  it.effect("fifty calls at once on the same keys in any order never deadlock", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const ns = namespace()
+      const keys = Array.from({ length: 40 }, (_, i) => `k${i}`)
+      const order = (call: number) => keys.map((_, i) => keys[(i * (call % 2 === 0 ? 7 : 33) + call) % keys.length]!)
+      yield* Effect.forEach(
+        Array.from({ length: 50 }, (_, i) => i),
+        (i) => {
+          const rows = order(i).map((key) => row(key, i))
+          switch (i % 5) {
+            case 0:
+              return store.remove(ns, order(i))
+            case 1:
+              return store.clear(ns)
+            case 2:
+              return Effect.flatMap(store.read(ns, order(i)), (read) =>
+                store.fill(
+                  ns,
+                  read.map(({ fence }, j) => fenced(rows[j]!, fence))
+                )
+              )
+            default:
+              return store.write(ns, rows)
+          }
+        },
+        { concurrency: "unbounded" }
+      )
+      yield* store.write(
+        ns,
+        keys.map((key) => row(key, "last"))
+      )
+      assert.strictEqual(yield* store.clear(ns), keys.length)
+    })
+  )
+
+  it.effect("clear waits for no row, and what it leaves behind is invisible", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const other = yield* elsewhere
+      const ns = namespace()
+      const keys = ["a", "b", "c"]
+      yield* store.write(
+        ns,
+        keys.map((key) => row(key, 1))
+      )
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          yield* sql`select from cache_entries where namespace = ${ns} and cache_key = 'b' for update`
+          assert.strictEqual(yield* other.clear(ns), 3)
+        })
+      )
+      assert.deepStrictEqual(yield* documents(store, ns, keys), [undefined, undefined, undefined])
+      assert.strictEqual(yield* store.clear(ns), 0)
+    })
+  )
+
+  it.effect("an interrupted call gives its connection back", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const ns = namespace()
+      const context = yield* Layer.build(
+        Layer.provide(PgCacheStore.layerWith({}), Database.layerClient({ maxConnections: 1 }))
+      )
+      const narrow = Context.get(context, CacheStore)
+      const store = yield* CacheStore
+      yield* Effect.gen(function* () {
+        yield* store.write(ns, [row("k", "first")])
+        for (const call of [narrow.remove(ns, ["k"]), narrow.write(ns, [row("k", "second")])]) {
+          const fiber = yield* Effect.forkDetach(call)
+          yield* untilSomeoneWaits
+          yield* Fiber.interrupt(fiber)
+          yield* narrow.ping
+        }
+      }).pipe(sql.withTransaction)
+      assert.deepStrictEqual(yield* documents(narrow, ns, ["k"]), ["first"])
+    })
+  )
+})
+
+layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: transactions", (it) => {
+  it.effect("write, remove and clear are seen elsewhere once the transaction commits", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const other = yield* elsewhere
+      const [a, b] = [namespace(), namespace()]
+      yield* store.write(a, [row("removed", 1), row("kept", 1)])
+      yield* store.write(b, [row("cleared", 1)])
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          assert.deepStrictEqual(yield* store.remove(a, ["removed"]), [true])
+          yield* store.write(a, [row("kept", 2), row("new", 2)])
+          assert.strictEqual(yield* store.clear(b), 1)
+          assert.deepStrictEqual(yield* documents(store, a, ["removed", "kept", "new"]), [undefined, 2, 2])
+          assert.deepStrictEqual(yield* documents(other, a, ["removed", "kept", "new"]), [1, 1, undefined])
+          assert.deepStrictEqual(yield* documents(other, b, ["cleared"]), [1])
+        })
+      )
+      assert.deepStrictEqual(yield* documents(other, a, ["removed", "kept", "new"]), [undefined, 2, 2])
+      assert.deepStrictEqual(yield* documents(other, b, ["cleared"]), [undefined])
+    })
+  )
+
+  it.effect("write, remove, clear and clearAll are undone when the transaction or the savepoint rolls back", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const [a, b] = [namespace(), namespace()]
+      yield* store.write(a, [row("removed", 1), row("kept", 1)])
+      yield* store.write(b, [row("cleared", 1)])
+      const { fence } = yield* load(store, a, "removed")
+      const undone = Effect.gen(function* () {
+        yield* store.remove(a, ["removed"])
+        yield* store.write(a, [row("kept", 2), row("new", 2)])
+        yield* store.clear(b)
+        yield* store.clearAll
+        assert.deepStrictEqual(yield* documents(store, a, ["removed", "kept", "new"]), [
+          undefined,
+          undefined,
+          undefined
+        ])
+        return yield* Effect.fail("undone")
+      }).pipe(sql.withTransaction, Effect.ignore)
+      yield* undone
+      yield* sql.withTransaction(Effect.andThen(store.write(b, [row("outer", 1)]), undone))
+      assert.deepStrictEqual(yield* documents(store, a, ["removed", "kept", "new"]), [1, 1, undefined])
+      assert.deepStrictEqual(yield* documents(store, b, ["cleared", "outer"]), [1, 1])
+      assert.deepStrictEqual(yield* store.fill(a, [fenced(row("removed", 3), fence)]), [true])
+    })
+  )
+
+  it.effect("what is to run after the commit does so, and never where there is none", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const other = yield* elsewhere
+      const ns = namespace()
+      const seen: Array<unknown> = []
+      const act = Effect.gen(function* () {
+        assert.isTrue(store.inTransaction(yield* Effect.context()))
+        assert.isFalse(other.inTransaction(yield* Effect.context()))
+        yield* store.write(ns, [row("k", 1)])
+        yield* store.afterCommit(
+          Effect.flatMap(Effect.orDie(documents(other, ns, ["k"])), ([document]) =>
+            Effect.sync(() => seen.push(document))
+          )
+        )
+        assert.deepStrictEqual(seen, [])
+      })
+      yield* act.pipe(Effect.andThen(Effect.fail("rolled back")), sql.withTransaction, Effect.ignore)
+      assert.deepStrictEqual(seen, [])
+      yield* sql.withTransaction(act)
+      assert.deepStrictEqual(seen, [1])
+      assert.isFalse(store.inTransaction(yield* Effect.context()))
+    })
+  )
+
+  it.effect("reading and listing write nothing", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      yield* store.write(ns, [row("a", 1), row("b", 1, { timeToLive: 0 })])
+      yield* Effect.gen(function* () {
+        assert.deepStrictEqual(yield* documents(store, ns, ["a", "b", "c"]), [1, undefined, undefined])
+        assert.strictEqual((yield* Stream.runCollect(store.scan(ns))).length, 1)
+      }).pipe(sql.withTransaction, Effect.provideService(SqlClient.BeginTransaction, "BEGIN READ ONLY"))
+    })
+  )
+})
+
+layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
+  it.effect("each call is one statement, and its text does not depend on the number of keys", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const ns = namespace()
+      const callsOn = (keys: ReadonlyArray<string>): ReadonlyArray<Effect.Effect<unknown, CacheError>> => [
+        store.read(ns, keys),
+        store.fill(
+          ns,
+          keys.map((key) => fenced(row(key, 1), { version: 0, generation: 0 }))
+        ),
+        store.write(
+          ns,
+          keys.map((key) => row(key, 1))
+        ),
+        store.remove(ns, keys),
+        store.clear(ns),
+        store.clearAll,
+        store.sweep(100),
+        store.ping,
+        Stream.runDrain(store.scan(ns))
+      ]
+      const texts = (keys: ReadonlyArray<string>) =>
+        Effect.forEach(callsOn(keys), (call) => Effect.map(statements(call), (sent) => sent.map(([text]) => text)))
+      const one = yield* texts(["a"])
+      const many = yield* texts(["a", "b", "x".repeat(2000), "c"])
+      for (const sent of one) assert.strictEqual(sent.length, 1)
+      assert.deepStrictEqual(many, one)
+    })
+  )
+
+  it.effect("the planner plans a call a few times, then never again", () =>
+    Effect.gen(function* () {
+      const context = yield* Layer.build(
+        Layer.provideMerge(PgCacheStore.layerWith({}), Database.layerClient({ maxConnections: 1 }))
+      )
+      const store = Context.get(context, CacheStore)
+      const sql = Context.get(context, PgClient.PgClient)
+      const ns = namespace()
+      for (let i = 0; i < 20; i++) {
+        const keys = Array.from({ length: 1 + (i % 3) }, (_, j) => `k${i + j}`)
+        const rows = keys.map((key) => row(key, 1))
+        const found = yield* store.read(ns, keys)
+        yield* store.fill(
+          ns,
+          found.map(({ fence }, j) => fenced(rows[j]!, fence))
+        )
+        yield* store.write(ns, rows)
+        yield* store.remove(ns, keys)
+      }
+      const plans = yield* sql<{ custom: number; generic: number }>`
+        select custom_plans::int4 as custom, generic_plans::int4 as generic
+        from pg_prepared_statements where statement like '%cache_entries%' and custom_plans + generic_plans > 10
+      `
+      assert.isAtLeast(plans.length, 3)
+      for (const { custom, generic } of plans) assert.isAbove(generic, custom)
+    })
+  )
+
+  it.effect("a read goes by the primary key", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      const rows = Array.from({ length: 5000 }, (_, i) => row(`k${i}`, i))
+      yield* store.write(ns, rows)
+      yield* sql`analyze cache_entries`
+      for (const keys of [["k1"], ["k1", "k2", "none"]]) {
+        const [[text, parameters] = ["", []]] = yield* statements(store.read(ns, keys))
+        const plan = yield* sql.unsafe<{ "QUERY PLAN": string }>(`explain ${text}`, parameters)
+        const lines = plan.map((line) => line["QUERY PLAN"]).join("\n")
+        assert.include(lines, "cache_entries_pkey")
+        assert.notInclude(lines, "Seq Scan on cache_entries")
+      }
+    })
+  )
+
+  it.effect("the view cache_stats counts live rows only", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      yield* store.clearAll
+      const [a, b, c] = [namespace(), namespace(), namespace()]
+      yield* store.write(c, [row("cleared", 1)])
+      yield* store.clear(c)
+      yield* store.clear(a)
+      yield* store.write(a, [
+        row("a", 1, { size: 10, timeToLive: Infinity }),
+        row("b", 1, { size: 32 }),
+        row("expired", 1, { timeToLive: 0 }),
+        row("removed", 1)
+      ])
+      yield* store.remove(a, ["removed"])
+      yield* store.write(b, [row("a", 1, { size: 5 })])
+      yield* store.write(c, [row("left behind", 1)])
+      yield* sql`update cache_namespaces set generation = generation + 1 where namespace = ${c}`
+      yield* sql`update cache_entries set access_count = 4, last_accessed = '2100-01-01Z' where namespace = ${a} and cache_key = 'b'`
+      const stats = yield* sql<Stats>`select * from cache_stats order by namespace`
+      assert.deepStrictEqual(
+        stats.map((stats) => [stats.namespace, stats.entries, stats.bytes, stats.average_access_count]),
+        [
+          [a, 2n, 42n, 2],
+          [b, 1n, 5n, 0]
+        ]
+      )
+      assert.strictEqual(stats[0]?.last_access.getTime(), Date.UTC(2100, 0, 1))
+    })
+  )
+
+  it.effect("a long key is stored under its beginning, so that people can read it", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      const key = `a${"😀".repeat(300)}`
+      yield* store.write(ns, [row(key, 1)])
+      const [stored] = yield* sql<{ cache_key: string; long_key: string }>`
+        select cache_key, long_key from cache_entries where namespace = ${ns}
+      `
+      assert.match(stored!.cache_key, /^a(😀){255}:sha256:[0-9a-f]{64}$/u)
+      assert.strictEqual(stored!.long_key, key)
+    })
+  )
+
+  it.effect("rows that somebody else wrote are read as far as they make sense", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      yield* store.clearAll
+      const { fence } = yield* load(store, ns, "x")
+      yield* sql`
+        insert into cache_entries (namespace, cache_key, data, created_at, version, generation)
+        select ${ns}, k, d::jsonb, now() + interval '1 day', nextval('cache_versions'), g
+        from unnest(
+          ${["mark", "future", "tombstone"]}::text[], ${[String.raw`"\u001a"`, "1", null]}::text[],
+          ${[BigInt(fence.generation), BigInt(fence.generation) + 5n, BigInt(fence.generation)]}::int8[]
+        ) as u (k, d, g)
+      `
+      assert.deepStrictEqual(yield* documents(store, ns, ["mark", "future", "tombstone"]), [
+        "\u001a",
+        undefined,
+        undefined
+      ])
+    })
+  )
+
+  it.effect("a client that renames columns changes nothing", () =>
+    Effect.gen(function* () {
+      const ns = namespace()
+      const client = Database.layerClient({ transformResultNames: (name) => name.toUpperCase() })
+      const store = Context.get(yield* Layer.build(Layer.provide(PgCacheStore.layerWith({}), client)), CacheStore)
+      yield* store.write(ns, [row("a", { snake_case: 1 }, { tags: ["t"] })])
+      assert.deepStrictEqual(yield* documents(store, ns, ["a"]), [{ snake_case: 1 }])
+      assert.deepStrictEqual(
+        (yield* Stream.runCollect(store.scan(ns))).map(({ key, tags }) => [key, tags]),
+        [["a", ["t"]]]
+      )
+      assert.deepStrictEqual(yield* store.remove(ns, ["a"]), [true])
+    })
+  )
+})
+
+describe("PgCacheStore: failures", () => {
+  const operations: Record<string, (store: Store) => Effect.Effect<unknown, CacheError>> = {
+    read: (store) => store.read("n", ["k"]),
+    fill: (store) => store.fill("n", [fenced(row("k", 1), { version: 0, generation: 0 })]),
+    write: (store) => store.write("n", [row("k", 1)]),
+    remove: (store) => store.remove("n", ["k"]),
+    clear: (store) => store.clear("n"),
+    scan: (store) => Stream.runDrain(store.scan("n")),
+    sweep: (store) => store.sweep(1),
+    answer: (store) => store.ping
+  }
+  const fail = (expected: string, names: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      for (const name of names) {
+        const error = yield* Effect.flip(operations[name]!(store))
+        assert.strictEqual(error.reason._tag, "StoreUnavailable")
+        assert.isTrue(error.isRetryable)
+        assert.include(error.message, `could not ${name}:`)
+        assert.include(error.message, expected)
+      }
+    })
+  const names = Object.keys(operations)
+
+  it.live("without a server every call says what it could not do, and why", () =>
+    Effect.provide(
+      fail("ECONNREFUSED", names),
+      Layer.provide(PgCacheStore.layer, PgClient.layer({ url: Redacted.make("postgres://me@localhost:1/genes") }))
+    )
+  )
+
+  it.live("without the tables every call says what it could not do, and why", () =>
+    Effect.provide(
+      fail(
+        "does not exist",
+        names.filter((name) => name !== "answer")
+      ),
+      Layer.provide(PgCacheStore.layer, Layer.fresh(Database.layer({ maxConnections: 1 })))
+    )
+  )
+
+  it.live("a document that is none is a failure of that call, not a defect", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const error = yield* Effect.flip(store.write("n", [row("good", 1), { ...row("bad", 1), data: "{" }]))
+      assert.strictEqual(error.reason._tag, "StoreUnavailable")
+      assert.deepStrictEqual(yield* documents(store, "n", ["good"]), [undefined])
+    }).pipe(Effect.provide(Layer.fresh(Postgres)))
+  )
+})
+
+layer(Postgres, { timeout: "60 seconds" })("PgSweeper", (it) => {
+  it.effect("what clear leaves behind in a large namespace is invisible, and swept", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      yield* store.write(ns, [row("a", 1)])
+      yield* sql`
+        insert into cache_entries (namespace, cache_key, data, created_at, version, generation)
+        select namespace, 'k' || i, data, created_at, nextval('cache_versions'), generation
+        from cache_entries, generate_series(1, 60000) i where namespace = ${ns}
+      `
+      assert.strictEqual(yield* store.clear(ns), 60_001)
+      const rows = sql<{ count: number }>`select count(*)::int4 as count from cache_entries where namespace = ${ns}`
+      assert.deepStrictEqual(yield* rows, [{ count: 10_001 }])
+      assert.deepStrictEqual(yield* Stream.runCollect(store.scan(ns)), [])
+      yield* store.write(ns, [row("k60000", 2)])
+      assert.deepStrictEqual(yield* documents(store, ns, ["k59999", "k60000"]), [undefined, 2])
+      assert.strictEqual(yield* store.sweep(20_000), 10_000)
+      assert.deepStrictEqual(yield* rows, [{ count: 1 }])
+      assert.strictEqual(yield* store.clear(ns), 1)
+    })
+  )
+
+  it.effect("it walks tables of many ranges, in parts, and comes round again", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      yield* store.write(ns, [row("live", 1)])
+      // Three ranges of 1024 blocks, four rows to a block.
+      yield* sql`
+        insert into cache_entries (namespace, cache_key, metadata, created_at, expires_at, version, generation)
+        select namespace, 'k' || i, to_jsonb(repeat('x', 1500)), created_at - interval '1 day', created_at, 1, generation
+        from cache_entries, generate_series(1, 9000) i where namespace = ${ns}
+      `
+      const [blocks] = yield* sql<{ count: number }>`
+        select (pg_relation_size('cache_entries') / 8192)::int4 as count
+      `
+      assert.isAbove(blocks!.count, 2048)
+      assert.strictEqual(yield* store.sweep(5000), 5000)
+      assert.strictEqual(yield* store.sweep(5000), 4000)
+      assert.strictEqual(yield* store.sweep(5000), 0)
+      assert.deepStrictEqual(yield* documents(store, ns, ["live"]), [1])
+      assert.isAbove((yield* statements(store.sweep(1))).length, 2)
+      yield* sql`
+        update cache_entries set expires_at = now() - interval '1 day', created_at = now() - interval '1 day'
+        where namespace = ${ns}
+      `
+      assert.strictEqual(yield* store.sweep(1), 1)
+    })
+  )
+
+  it.effect("it leaves locked rows for later, and the work to the process that is at it", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const other = yield* elsewhere
+      const ns = namespace()
+      yield* other.write(
+        ns,
+        ["a", "b", "c", "d"].map((key) => row(key, 1))
+      )
+      yield* sql`
+        update cache_entries set expires_at = now() - interval '1 day', created_at = now() - interval '1 day'
+        where namespace = ${ns}
+      `
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          yield* sql`select from cache_entries where namespace = ${ns} and cache_key = 'a' for update`
+          assert.strictEqual(yield* other.sweep(1), 1)
+        })
+      )
+      const busy = yield* Deferred.make<void>()
+      const done = yield* Deferred.make<void>()
+      const store = yield* CacheStore
+      const sweep = yield* Effect.forkChild(
+        sql.withTransaction(
+          store.sweep(1).pipe(Effect.tap(Deferred.succeed(busy, undefined)), Effect.tap(Deferred.await(done)))
+        )
+      )
+      yield* Deferred.await(busy)
+      assert.strictEqual(yield* other.sweep(10), 0)
+      assert.strictEqual((yield* sql`select from cache_entries where namespace = ${ns}`).length, 3)
+      yield* Deferred.succeed(done, undefined)
+      assert.strictEqual(yield* Fiber.join(sweep), 1)
+      assert.strictEqual(yield* other.sweep(10), 2)
+    })
+  )
+})
+
+const sweeping = (sweep: (limit: number) => Effect.Effect<number, CacheError>) =>
+  PgSweeper.layerWith({ interval: "1 minute", limit: 10 }).pipe(
+    Layer.provide(
+      Layer.effect(
+        CacheStore,
+        Effect.map(CacheStore, (store) => ({ ...store, sweep }))
+      )
+    ),
+    Layer.provide(CacheStore.layerMemory)
+  )
+
+describe("PgSweeper.layer", () => {
+  it.effect("sweeps every minute, at once again while there was as much as it may take", () =>
+    Effect.gen(function* () {
+      const limits: Array<number> = []
+      const removed = [10, 10, 3, 0]
+      yield* Layer.build(
+        sweeping((limit) =>
+          Effect.sync(() => {
+            limits.push(limit)
+            return removed.shift() ?? 0
+          })
+        )
+      )
+      yield* TestClock.adjust("59 seconds")
+      assert.deepStrictEqual(limits, [])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(limits, [10, 10, 10])
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual(limits.length, 5)
+    })
+  )
+
+  it.effect("logs an outage once, sweeps on, and says when it is over", () =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ logLevel }) => {
+        lines.push(logLevel)
+      })
+      let isDown = true
+      let sweeps = 0
+      const failure = new CacheError({ reason: new StoreUnavailable({ operation: "sweep", cause: new Error("down") }) })
+      const sweep = Effect.suspend(() => {
+        sweeps++
+        if (!isDown) return Effect.succeed(0)
+        return sweeps === 2 ? Effect.die("a defect") : Effect.fail(failure)
+      })
+      yield* Layer.build(
+        Layer.provide(
+          sweeping(() => sweep),
+          Logger.layer([logger])
+        )
+      )
+      yield* TestClock.adjust("3 minutes")
+      assert.deepStrictEqual([sweeps, lines], [3, ["Warn"]])
+      isDown = false
+      yield* TestClock.adjust("2 minutes")
+      assert.deepStrictEqual([sweeps, lines], [5, ["Warn", "Info"]])
+      isDown = true
+      yield* TestClock.adjust("2 minutes")
+      assert.deepStrictEqual([sweeps, lines], [7, ["Warn", "Info", "Warn"]])
+    })
+  )
+
+  it.effect("ends with its layer", () =>
+    Effect.gen(function* () {
+      let sweeps = 0
+      yield* Effect.scoped(Layer.build(sweeping(() => Effect.sync(() => sweeps++))))
+      yield* TestClock.adjust("5 minutes")
+      assert.strictEqual(sweeps, 0)
+    })
+  )
+})
