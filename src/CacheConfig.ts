@@ -17,6 +17,7 @@
  * @since 0.1.0
  */
 import {
+  Cause,
   ConfigProvider,
   Context,
   Duration,
@@ -169,12 +170,18 @@ export class CacheConfig extends Context.Service<
   static readonly layerOf = (input: CacheConfigInput): Layer.Layer<CacheConfig, CacheError> =>
     Layer.effect(
       CacheConfig,
-      Effect.suspend(() => decode({ document: input, sources: new Map() }))
+      Effect.suspend(() =>
+        decode({ document: input, origin: "CacheConfig ", environment: new Map(), sources: new Map() })
+      )
     )
 }
 
 interface Raw {
   readonly document: unknown
+  /** What the document is called in an error. */
+  readonly origin: string
+  /** The fields of namespaces by the names that variables give them. */
+  readonly environment: ReadonlyMap<string, typeof CachePolicy.CachePolicyFields.Type>
   /** Which variable set the field at a path. */
   readonly sources: Map<string, string>
 }
@@ -183,33 +190,16 @@ const readVariables: Effect.Effect<Raw, CacheError> = Effect.gen(function* () {
   const provider = yield* ConfigProvider.ConfigProvider
   const sources = new Map<string, string>()
   const document = yield* readDocument(provider)
-  const assign = (path: ReadonlyArray<string>, variable: string, value: string) => {
-    let at = document
-    for (const segment of path.slice(0, -1)) {
-      const next = Object.hasOwn(at, segment) && isRecord(at[segment]) ? at[segment] : {}
-      at = at[segment] = next as Record<string, unknown>
-    }
-    at[path.at(-1)!] = value
-    sources.set(path.join("\0"), variable)
-  }
   for (const [variable, path] of Object.entries(variables)) {
     const value = yield* readVariable(provider, [variable])
-    if (value !== undefined) assign(path.split("."), variable, value)
+    const [part = "", field = ""] = path.split(".")
+    const fields = Object.hasOwn(document, part) ? document[part] : {}
+    // What is no object is refused when the document is decoded.
+    if (value === undefined || !isRecord(fields)) continue
+    document[part] = { ...fields, [field]: value }
+    sources.set(`${part}\0${field}`, variable)
   }
-  for (const [variable, value] of yield* namespaceVariablesOf(provider)) {
-    const [, name = "", suffix = ""] = namespaceVariable.exec(variable) ?? []
-    const field = Object.hasOwn(namespaceVariables, suffix) ? namespaceVariables[suffix] : undefined
-    if (name === "" || field === undefined) {
-      const fields = Object.keys(namespaceVariables).join(", ")
-      return yield* invalid(
-        variable,
-        value,
-        `write it as CACHE_NAMESPACES__<NAME>__<FIELD>, the field one of ${fields}`
-      )
-    }
-    assign(["namespaces", name, field], variable, value)
-  }
-  return { document, sources }
+  return { document, origin: "CACHE_CONFIG ", environment: yield* readNamespaces(provider), sources }
 })
 
 const readDocument = Effect.fnUntraced(function* (provider: ConfigProvider.ConfigProvider) {
@@ -229,34 +219,65 @@ const load = (provider: ConfigProvider.ConfigProvider, path: ConfigProvider.Path
 
 const namespaceVariable = /^CACHE_NAMESPACES__(.+)__([A-Z_]+)$/
 
+const readNamespaces = Effect.fnUntraced(function* (provider: ConfigProvider.ConfigProvider) {
+  const namespaces = new Map<string, typeof CachePolicy.CachePolicyFields.Type>()
+  for (const [variable, value] of yield* namespaceVariablesOf(provider)) {
+    const [, name = "", suffix = ""] = namespaceVariable.exec(variable) ?? []
+    if (name === "" || !Object.hasOwn(namespaceVariables, suffix)) {
+      const fields = Object.keys(namespaceVariables).join(", ")
+      return yield* invalid(
+        variable,
+        value,
+        `write it as CACHE_NAMESPACES__<NAME>__<FIELD>, the field one of ${fields}`
+      )
+    }
+    const field = CachePolicy.decode({ [namespaceVariables[suffix]!]: value })
+    if (Exit.isFailure(field)) return yield* invalid(variable, value, problemOfField(field))
+    namespaces.set(name, { ...namespaces.get(name), ...field.value })
+  }
+  return namespaces
+})
+
+const problemOfField = (exit: Exit.Failure<unknown, CacheError>): string => {
+  const { reason } = Cause.squash(exit.cause) as CacheError
+  return reason._tag === "InvalidPolicy" ? reason.problem : reason.message
+}
+
 /** A provider knows its variables as a tree; which namespaces are named is found by walking it. */
 const namespaceVariablesOf = (provider: ConfigProvider.ConfigProvider) => {
+  const prefix = "CACHE_NAMESPACES__"
   const walk = (
     path: ReadonlyArray<string>
   ): Effect.Effect<ReadonlyArray<readonly [variable: string, value: string]>, CacheError> =>
     Effect.gen(function* () {
       const name = path.join("_")
-      if (!name.startsWith(prefix.slice(0, name.length)) && !prefix.startsWith(name)) return []
+      if (!name.startsWith(prefix) && !prefix.startsWith(name)) return []
       const node = yield* load(provider, path)
       if (node === undefined) return []
+      if (node._tag === "Array" && node.length > maxDigits) {
+        const problem = "the number is too large to be found among variables; use CACHE_CONFIG for this namespace"
+        return yield* invalid(`${name}_${node.length - 1}`, "?", problem)
+      }
       const own = node.value === undefined || !name.startsWith(prefix) ? [] : [[name, node.value] as const]
       const segments =
         node._tag === "Record"
           ? [...node.keys]
           : node._tag === "Array"
-            ? Array.from({ length: node.length }, (_, i) => `${i}`)
+            ? Array.from({ length: node.length }, (_, index) => String(index))
             : []
       const children = yield* Effect.forEach(segments, (segment) => walk([...path, segment]))
       return [...own, ...children.flat()]
     })
-  const prefix = "CACHE_NAMESPACES__"
   return walk([])
 }
 
-const decode = ({ document, sources }: Raw): Effect.Effect<CacheConfig["Service"], CacheError> => {
+/** A provider tells of names that are all digits only how large the largest is. */
+const maxDigits = 10_000
+
+const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<CacheConfig["Service"], CacheError> => {
   const exit = Schema.decodeUnknownExit(Document)(document, { onExcessProperty: "error" })
   if (Exit.isFailure(exit)) {
-    return Exit.mapError(Exit.asVoid(exit), ({ issue }) => configError(document, sources, issue)) as Exit.Exit<
+    return Exit.mapError(Exit.asVoid(exit), ({ issue }) => configError(document, origin, sources, issue)) as Exit.Exit<
       never,
       CacheError
     >
@@ -265,7 +286,7 @@ const decode = ({ document, sources }: Raw): Effect.Effect<CacheConfig["Service"
   const overrides = new Map(Object.entries(namespaces))
   return Effect.succeed({
     policyOf: ({ name, policy: code }) =>
-      CachePolicy.resolve(policy, code, overrides.get(name) ?? {}, overrides.get(environmentName(name)) ?? {}),
+      CachePolicy.resolve(policy, code, overrides.get(name) ?? {}, environment.get(environmentName(name)) ?? {}),
     memory: {
       maxEntries: memory.maxEntries ?? 10_000,
       maxSize: memory.maxSize ?? 128 * 1024 * 1024,
@@ -280,13 +301,18 @@ const decode = ({ document, sources }: Raw): Effect.Effect<CacheConfig["Service"
   })
 }
 
-const environmentName = (name: string): string => name.toUpperCase().replace(/[^A-Z0-9]/g, "_")
+const environmentName = (name: string): string => name.toUpperCase().replace(/[^A-Z0-9]/gu, "_")
 
-const configError = (document: unknown, sources: Raw["sources"], issue: SchemaIssue.Issue): CacheError => {
+const configError = (
+  document: unknown,
+  origin: string,
+  sources: Raw["sources"],
+  issue: SchemaIssue.Issue
+): CacheError => {
   const { message, path, value } = CachePolicy.firstIssue(document, issue)
   return new CacheError({
     reason: new InvalidConfig({
-      variable: sources.get(path.join("\0")) ?? (path.length === 0 ? "configuration" : path.join(".")),
+      variable: sources.get(path.join("\0")) ?? (origin + path.join(".")).trim(),
       value: CachePolicy.show(value),
       problem: message
     })

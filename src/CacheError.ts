@@ -10,7 +10,7 @@
  *
  * @since 0.1.0
  */
-import { Schema } from "effect"
+import { Cause, Schema } from "effect"
 
 /**
  * The store (L2) could not be reached, refused the connection, or answered a
@@ -25,7 +25,7 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("St
 }) {
   readonly isRetryable = true
   override get message(): string {
-    return `the store could not ${this.operation}: ${describe(this.cause)}`
+    return `the store could not ${this.operation}: ${problemOf(this.cause)}`
   }
 }
 
@@ -58,7 +58,7 @@ export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("Migr
 }) {
   readonly isRetryable = false
   override get message(): string {
-    return this.cause === undefined ? this.problem : `${this.problem}: ${describe(this.cause)}`
+    return this.cause === undefined ? this.problem : `${this.problem}: ${problemOf(this.cause)}`
   }
 }
 
@@ -137,13 +137,15 @@ export class InvalidNamespace extends Schema.TaggedError<InvalidNamespace>()("In
  * @since 0.1.0
  */
 export class InvalidPolicy extends Schema.TaggedError<InvalidPolicy>()("InvalidPolicy", {
+  namespace: Schema.optionalKey(Schema.String),
   field: Schema.String,
   value: Schema.String,
   problem: Schema.String
 }) {
   readonly isRetryable = false
   override get message(): string {
-    return `${this.field} = ${this.value}: ${this.problem}`
+    const where = this.namespace === undefined ? "" : `namespace "${this.namespace}": `
+    return `${where}${this.field} = ${this.value}: ${this.problem}`
   }
 }
 
@@ -207,9 +209,15 @@ export class CacheError extends Schema.TaggedError<CacheError>()("CacheError", {
   }
 }
 
-const describe = (cause: unknown): string => {
+/**
+ * What something that was thrown says of itself and of what caused it.
+ *
+ * @internal
+ */
+export const problemOf = (cause: unknown): string => {
   if (!(cause instanceof Error)) return String(cause)
-  const inner = cause.cause instanceof Error ? describe(cause.cause) : ""
+  const inside = Cause.isCause(cause.cause) ? Cause.squash(cause.cause) : cause.cause
+  const inner = inside instanceof Error ? problemOf(inside) : ""
   if (inner.startsWith(cause.message)) return inner
   return inner === "" || cause.message.includes(inner) ? cause.message : `${cause.message}: ${inner}`
 }

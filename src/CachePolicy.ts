@@ -26,7 +26,7 @@ export const Lifetime = Schema.Unknown.pipe(
     Schema.Duration,
     SchemaTransformation.transformEffect({
       decode: (input: unknown) => {
-        const duration = typeof input === "number" && Number.isNaN(input) ? Option.none() : parse(input)
+        const duration = parse(input)
         return Option.isNone(duration)
           ? Effect.fail(
               invalid(input, `not a duration; write it like "90 seconds", "1 hour" or a number of milliseconds`)
@@ -40,10 +40,21 @@ export const Lifetime = Schema.Unknown.pipe(
   )
 )
 
-const parse = (input: unknown) =>
-  typeof input === "string" && /^\d+$/.test(input)
-    ? Option.some(Duration.millis(Number(input)))
-    : Duration.fromInput(input as Duration.Input)
+const parse = (input: unknown): Option.Option<Duration.Duration> => {
+  if (typeof input === "string" && /^\d+$/.test(input)) return Option.some(Duration.millis(Number(input)))
+  return isDuration(input) ? Duration.fromInput(input) : Option.none()
+}
+
+/** Effect takes an object without a unit that it knows, or with NaN, for no time at all. */
+const isDuration = (input: unknown): input is Duration.Input => {
+  if (typeof input !== "object" || input === null) return !Number.isNaN(input)
+  if (Duration.isDuration(input)) return true
+  const parts = Option.getOrElse(Option.liftThrowable(() => Object.entries(input))(), () => [])
+  const isUnit = (unit: string) => (Array.isArray(input) ? parts.length === 2 : units.has(unit))
+  return parts.length > 0 && parts.every(([unit, amount]) => isUnit(unit) && Number.isFinite(amount))
+}
+
+const units = new Set(["weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"])
 
 const invalid = (input: unknown, message: string) => new SchemaIssue.InvalidValue({ message }, input)
 
@@ -100,13 +111,13 @@ export const CachePolicyFields = Schema.Struct({
  */
 export interface CachePolicyInput {
   /** How long an entry is fresh. `0` keeps nothing. Default 1 hour. */
-  readonly timeToLive?: Duration.Input
+  readonly timeToLive?: Duration.Input | undefined
   /** The same for `null`, `undefined` and `Option.none()`. Default: `timeToLive`. */
-  readonly negativeTimeToLive?: Duration.Input
+  readonly negativeTimeToLive?: Duration.Input | undefined
   /** How long an entry stays in memory (L1) at most, and never longer than it is fresh. `0` keeps nothing there. Default 5 minutes. */
-  readonly memoryTimeToLive?: Duration.Input
+  readonly memoryTimeToLive?: Duration.Input | undefined
   /** How many bytes an encoded value may have. Default 1 MiB. */
-  readonly maxValueSize?: number
+  readonly maxValueSize?: number | undefined
 }
 
 /**
@@ -136,24 +147,30 @@ export const defaultPolicy = {
 
 /**
  * Checks the fields of a policy; the error names the field, the value and what
- * is wrong with it. Unknown fields are refused.
+ * is wrong with it. Unknown fields are refused, `undefined` ones left out.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const decode = (input: unknown): Exit.Exit<typeof CachePolicyFields.Type, CacheError> => {
-  const exit = Schema.decodeUnknownExit(CachePolicyFields)(input, { onExcessProperty: "error" })
-  return Exit.mapError(exit, ({ issue }) => new CacheError({ reason: policyReason(input, issue) }))
+export const decode = (input: unknown, namespace?: string): Exit.Exit<typeof CachePolicyFields.Type, CacheError> => {
+  const exit = Schema.decodeUnknownExit(CachePolicyFields)(withoutUndefined(input), { onExcessProperty: "error" })
+  return Exit.mapError(exit, ({ issue }) => new CacheError({ reason: policyReason(input, issue, namespace) }))
 }
 
-const policyReason = (input: unknown, issue: SchemaIssue.Issue): InvalidPolicy => {
+const policyReason = (input: unknown, issue: SchemaIssue.Issue, namespace: string | undefined): InvalidPolicy => {
   const { message, path, value } = firstIssue(input, issue)
   return new InvalidPolicy({
+    ...(namespace === undefined ? {} : { namespace }),
     field: path.length === 0 ? "policy" : path.join("."),
     value: show(value),
     problem: message
   })
 }
+
+const withoutUndefined = (input: unknown): unknown =>
+  typeof input === "object" && input !== null && !Array.isArray(input)
+    ? Object.fromEntries(Object.entries(input).filter(([, value]) => value !== undefined))
+    : input
 
 /**
  * What a schema found wrong first: where, with which value, and why.
@@ -178,11 +195,9 @@ const formatIssue = SchemaIssue.makeFormatterStandardSchemaV1({
  */
 export const show = (value: unknown): string => {
   if (typeof value === "number") return String(value)
-  try {
-    return JSON.stringify(value) ?? String(value)
-  } catch {
-    return String(value)
-  }
+  const json = Option.liftThrowable((): string | undefined => JSON.stringify(value))()
+  if (Option.isSome(json) && json.value !== undefined) return json.value
+  return typeof value === "object" ? Object.prototype.toString.call(value) : String(value)
 }
 
 /**

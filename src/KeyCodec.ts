@@ -12,13 +12,16 @@
  *   without being checked or encoded: only keys that were checked when they
  *   were stored can be found. Every other key is looked up by its text.
  *
- * Both are injective: equal keys meet and different keys never do, as far as
- * the schema's encoding tells them apart (`-0` and `0` are one key).
+ * Two keys are the same key when their encodings are the same, and only then. That
+ * is for the schema to decide: fields may come in any order, but two sets or maps
+ * meet only if their elements were added in the same order, `-0` and `0` are one
+ * key, and so are `1n` and `"1"` in a union of bigints and strings, because Effect
+ * encodes both as `"1"`.
  *
  * @since 0.1.0
  */
-import { Exit, Option, Schema, SchemaAST } from "effect"
-import { CacheError, InvalidKey } from "./CacheError.ts"
+import { Exit, Option, Result, Schema, SchemaAST } from "effect"
+import { CacheError, InvalidKey, problemOf } from "./CacheError.ts"
 import type { KeyText } from "./CacheStore.ts"
 import { escapeKeyText, unescapeKeyText } from "./JsonText.ts"
 import type { KeyId } from "./MemoryCache.ts"
@@ -48,17 +51,18 @@ export interface KeyCodec<in out K> {
  */
 export const make = <K>(namespace: string, schema: Schema.Codec<K, unknown>): KeyCodec<K> => {
   const codec = Schema.toCodecJson(schema)
-  const encodeJson = Schema.encodeUnknownExit(codec)
-  const decodeJson = Schema.decodeUnknownOption(codec)
+  const encodeJson = Schema.encodeUnknownSync(codec)
+  const decodeJson = Schema.decodeUnknownSync(codec)
   const textual = isTextual(SchemaAST.toEncoded(codec.ast))
 
-  const encode = (key: K): Exit.Exit<KeyText, CacheError> =>
-    Exit.mapBoth(encodeJson(key), {
-      onSuccess: (json) => (textual ? escapeKeyText(json as string) : canonical(json)),
-      onFailure: (error) => new CacheError({ reason: new InvalidKey({ namespace, problem: error.message }) })
-    })
-  const decode = (text: KeyText): Option.Option<K> =>
-    textual ? decodeJson(unescapeKeyText(text)) : Option.flatMap(parseJson(text), decodeJson)
+  // A schema is the user's code: it may throw, and a key's getters may.
+  const encode = (key: K): Exit.Exit<KeyText, CacheError> => {
+    const text = Result.try(() => (textual ? escapeKeyText(encodeJson(key) as string) : canonical(encodeJson(key))))
+    return Result.isSuccess(text) && typeof text.success === "string"
+      ? Exit.succeed(text.success)
+      : Exit.fail(refused(namespace, Result.isSuccess(text) ? "it has no JSON form" : problemOf(text.failure)))
+  }
+  const decode = Option.liftThrowable((text: KeyText) => decodeJson(textual ? unescapeKeyText(text) : JSON.parse(text)))
 
   switch (plain(codec.ast)) {
     case "string":
@@ -90,7 +94,7 @@ const isTextual = (encoded: SchemaAST.AST): boolean =>
   (SchemaAST.isLiteral(encoded) && typeof encoded.literal === "string") ||
   (SchemaAST.isUnion(encoded) && encoded.types.every(isTextual))
 
-const canonical = (json: unknown): string => JSON.stringify(sorted(json))
+const canonical = (json: unknown): string | undefined => JSON.stringify(sorted(json))
 
 const sorted = (json: unknown): unknown => {
   if (Array.isArray(json)) return json.map(sorted)
@@ -100,4 +104,5 @@ const sorted = (json: unknown): unknown => {
   return Object.fromEntries(entries.toSorted(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)))
 }
 
-const parseJson = Option.liftThrowable((text: string): unknown => JSON.parse(text))
+const refused = (namespace: string, problem: string) =>
+  new CacheError({ reason: new InvalidKey({ namespace, problem }) })

@@ -64,16 +64,16 @@ export interface Namespace<in out K, in out A, out F extends OnStoreFailure = On
  */
 export interface Options<K, A, F extends OnStoreFailure> extends CachePolicy.CachePolicyInput {
   /** Schema of the keys. Default `Schema.String`. */
-  readonly key?: Schema.Codec<K, unknown>
+  readonly key?: Schema.Codec<K, unknown> | undefined
   /** Schema of the values. */
   readonly value: Schema.Codec<A, unknown>
   /** Version of the value schema, a whole number. Default 1. */
-  readonly version?: number
+  readonly version?: number | undefined
   /**
    * `"recover"` (default): reads go on without the store, their error type is
    * the loader's alone. `"fail"`: reads fail with `CacheError`.
    */
-  readonly onStoreFailure?: F
+  readonly onStoreFailure?: F | undefined
 }
 
 /**
@@ -97,10 +97,23 @@ export interface Options<K, A, F extends OnStoreFailure> extends CachePolicy.Cac
  * @category constructors
  * @since 0.1.0
  */
-export const make = <A, K = string, const F extends OnStoreFailure = "recover">(
-  name: string,
-  options: Options<K, A, F>
-): Namespace<K, A, F> => {
+export const make: {
+  // One signature for each way to leave something out: a parameter with a default
+  // would let the type that is expected of the result decide what was meant.
+  <A>(name: string, options: Options<string, A, "recover"> & NoKey & NoChoice): Namespace<string, A, "recover">
+  <A, F extends OnStoreFailure>(
+    name: string,
+    options: Options<string, A, F> & NoKey & { readonly onStoreFailure: F }
+  ): Namespace<string, A, F>
+  <A, K>(
+    name: string,
+    options: Options<K, A, "recover"> & { readonly key: Schema.Codec<K, unknown> } & NoChoice
+  ): Namespace<K, A, "recover">
+  <A, K, F extends OnStoreFailure>(
+    name: string,
+    options: Options<K, A, F> & { readonly key: Schema.Codec<K, unknown>; readonly onStoreFailure: F }
+  ): Namespace<K, A, F>
+} = <K, A, F extends OnStoreFailure>(name: string, options: Options<K, A, F>): Namespace<K, A, F> => {
   const {
     key = Schema.String as unknown as Schema.Codec<K, unknown>,
     onStoreFailure,
@@ -118,7 +131,10 @@ export const make = <A, K = string, const F extends OnStoreFailure = "recover">(
     refuse("the name has a NUL or half a surrogate pair, which PostgreSQL cannot store")
   if (!Number.isSafeInteger(version) || version < 0 || version > maxVersion)
     refuse(`version is ${version}; give a whole number from 0 to ${maxVersion}`)
-  const policy = CachePolicy.decode(fields)
+  if (onStoreFailure !== undefined && onStoreFailure !== "recover" && onStoreFailure !== "fail") {
+    refuse(`onStoreFailure is ${CachePolicy.show(onStoreFailure)}; give "recover" or "fail"`)
+  }
+  const policy = CachePolicy.decode(fields, name)
   if (Exit.isFailure(policy)) throw Cause.squash(policy.cause)
   return {
     name,
@@ -130,6 +146,14 @@ export const make = <A, K = string, const F extends OnStoreFailure = "recover">(
     keys: KeyCodec.make(name, key),
     values: ValueCodec.make(name, value)
   }
+}
+
+interface NoKey {
+  readonly key?: undefined
+}
+
+interface NoChoice {
+  readonly onStoreFailure?: undefined
 }
 
 const maxNameBytes = 255

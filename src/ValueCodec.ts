@@ -12,8 +12,8 @@
  *
  * @since 0.1.0
  */
-import { Exit, Option, Schema } from "effect"
-import { CacheError, EncodeFailed, ValueTooLarge } from "./CacheError.ts"
+import { Exit, Option, Result, Schema } from "effect"
+import { CacheError, EncodeFailed, problemOf, ValueTooLarge } from "./CacheError.ts"
 
 /**
  * A value in the form that the store keeps; `size` is in bytes of UTF-8.
@@ -47,26 +47,29 @@ export interface ValueCodec<in out A> {
  */
 export const make = <A>(namespace: string, schema: Schema.Codec<A, unknown>): ValueCodec<A> => {
   const codec = Schema.toCodecJson(schema)
-  const encodeJson = Schema.encodeUnknownExit(codec)
-  const decodeJson = Schema.decodeUnknownOption(codec)
+  const encodeJson = Schema.encodeUnknownSync(codec)
+  const decodeJson = Schema.decodeUnknownSync(codec)
   const isValue = Schema.is(schema)
+  const allowed = Schema.decodeUnknownSync(Schema.toType(schema))
   return {
+    // A schema is the user's code: it may throw, and a value's getters may.
     encode: (value, key, maxSize) => {
-      const json = Exit.mapError(
-        encodeJson(value),
-        ({ message }) => new CacheError({ reason: new EncodeFailed({ namespace, key, problem: message }) })
-      )
-      if (Exit.isFailure(json)) return Exit.failCause(json.cause)
-      const data = JSON.stringify(markUndefined(value, json.value))
-      const size = Buffer.byteLength(data)
+      const data = Result.try((): string | undefined => JSON.stringify(markUndefined(value, encodeJson(value))))
+      if (Result.isFailure(data) || data.success === undefined) {
+        const problem = Result.isFailure(data) ? problemOf(data.failure) : "it has no JSON form"
+        return Exit.fail(new CacheError({ reason: new EncodeFailed({ namespace, key, problem }) }))
+      }
+      const size = Buffer.byteLength(data.success)
       return size > maxSize
         ? Exit.fail(new CacheError({ reason: new ValueTooLarge({ namespace, key, size, limit: maxSize }) }))
-        : Exit.succeed({ data, size })
+        : Exit.succeed({ data: data.success, size })
     },
-    decode: (data) =>
-      Option.flatMap(parseJson(data), (json) =>
-        json === mark ? Option.filter(Option.some(undefined as A), isValue) : decodeJson(unmark(json))
-      )
+    decode: Option.liftThrowable((data: string): A => {
+      const json: unknown = JSON.parse(data)
+      if (json === mark) return allowed(undefined)
+      // Effect encodes both null and undefined as null; what is stored as null here was no undefined.
+      return json === null && isValue(null) ? (null as A) : decodeJson(unmark(json))
+    })
   }
 }
 
@@ -87,5 +90,3 @@ const unmark = (json: unknown): unknown => (typeof json === "string" && json.sta
  */
 export const isNegative = (value: unknown): boolean =>
   value === null || value === undefined || (Option.isOption(value) && Option.isNone(value))
-
-const parseJson = Option.liftThrowable((data: string): unknown => JSON.parse(data))
