@@ -11,6 +11,10 @@
  * sweeper. Whatever is wrong with the configuration or the database fails the
  * layer with a `CacheError` that says what to do.
  *
+ * Like every layer it is built once per program: two caches, on two databases or
+ * with two configurations, are two layers (`CacheLive.layer` makes one at each
+ * call).
+ *
  * @since 0.1.0
  */
 import type { PgClient } from "@effect/sql-pg"
@@ -27,13 +31,13 @@ const overPostgres = (
   config: Layer.Layer<CacheConfig, CacheError>
 ): Layer.Layer<TieredCache, CacheError, PgClient.PgClient> => {
   const tables = Layer.unwrap(
-    Effect.map(CacheConfig, ({ store }) => (store.migrate ? PgMigrations.layer : PgMigrations.layerVerify))
+    Effect.map(CacheConfig, ({ store }) => Layer.effectDiscard(store.migrate ? PgMigrations.run : PgMigrations.verify))
   )
   const sweeper = Layer.unwrap(
     Effect.map(CacheConfig, ({ store }) => PgSweeper.layerWith({ interval: store.sweepInterval }))
   )
   return Layer.merge(TieredCache.layerWith(config), sweeper).pipe(
-    Layer.provide(PgCacheStore.layer),
+    Layer.provide(PgCacheStore.layerWith({})),
     Layer.provide(InvalidationBus.layerMemory),
     Layer.provide(tables),
     Layer.provide(config)

@@ -444,11 +444,10 @@ export class TieredCache extends Context.Service<TieredCache, Operations>()("eff
    * @category layers
    * @since 0.1.0
    */
-  static readonly layerParts: Layer.Layer<
-    TieredCache,
-    never,
-    CacheStore | InvalidationBus | MemoryCache | CacheConfig
-  > = Layer.effect(TieredCache, make)
+  static get layerParts(): Layer.Layer<TieredCache, never, CacheStore | InvalidationBus | MemoryCache | CacheConfig> {
+    // A layer is built once per program, by reference: two configurations are two caches.
+    return Layer.effect(TieredCache, make)
+  }
 
   /**
    * The cache over any store and bus, with a memory of its own.
