@@ -4,7 +4,7 @@
  * Nothing is added to a hit: each series reads its counter when an exporter asks
  * for it, so it is exact at every scrape. The labels are the namespace, the tier,
  * the outcome of a load and the cause of a removal, never a key, so there are as
- * many series as namespaces times thirteen. The series go when the cache closes.
+ * many series as namespaces times twenty-seven. The series go when the cache closes.
  *
  * The caches of one process that share a metric registry should differ in a
  * metric attribute (`Metric.CurrentMetricAttributes`) if their namespaces have
@@ -28,6 +28,7 @@ const counters: ReadonlyArray<
     scale?: number
   ]
 > = [
+  ["cache_lookups_total", "keys that reads were asked for", {}, "lookups"],
   ["cache_requests_total", "keys looked up in a tier", { tier: "memory" }, "memoryRequests"],
   ["cache_requests_total", "keys looked up in a tier", { tier: "store" }, "storeRequests"],
   ["cache_hits_total", "lookups that a tier answered", { tier: "memory" }, "memoryHits"],
@@ -35,6 +36,8 @@ const counters: ReadonlyArray<
   ["cache_misses_total", "lookups that a tier did not answer", { tier: "memory" }, "memoryMisses"],
   ["cache_misses_total", "lookups that a tier did not answer", { tier: "store" }, "storeMisses"],
   ["cache_store_errors_total", "store calls that failed or timed out", {}, "storeErrors"],
+  ["cache_undecodable_total", "rows that no longer decode", {}, "undecodable"],
+  ["cache_refused_total", "loads whose key changed under them", {}, "refused"],
   ["cache_loads_total", "loader runs that ended", { outcome: "success" }, "loadSuccess"],
   ["cache_loads_total", "loader runs that ended", { outcome: "failure" }, "loadFailure"],
   ["cache_loads_total", "loader runs that ended", { outcome: "interrupted" }, "loadInterrupted"],
@@ -42,6 +45,7 @@ const counters: ReadonlyArray<
   ["cache_coalesced_total", "callers that shared another's load", {}, "coalesced"],
   ["cache_sets_total", "keys stored explicitly", {}, "sets"],
   ["cache_invalidations_total", "keys invalidated", {}, "invalidations"],
+  ["cache_clears_total", "namespaces cleared", {}, "clears"],
   ["cache_uncached_total", "values served but not kept", { cause: "too large" }, "tooLarge"],
   ["cache_uncached_total", "values served but not kept", { cause: "unencodable" }, "unencodable"]
 ]

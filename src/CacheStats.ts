@@ -20,7 +20,7 @@
  *
  * @since 0.1.0
  */
-import { type Ref } from "effect"
+import type { Ref } from "effect"
 import type { Partition, RemovalCause } from "./MemoryCache.ts"
 
 /**

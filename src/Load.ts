@@ -53,20 +53,22 @@ interface Fenced<K> extends Wanted<K> {
 
 /**
  * Finds or loads the wanted keys. Without a loader, those that the store does not
- * have are not among the entries.
+ * have are not among the entries. `settled` hears of each key that needs no loader:
+ * from then on its entry only ages here, so a newcomer should look for itself.
  *
  * @category running
  * @since 0.1.0
  */
 export const run = <K, A, F extends OnStoreFailure, E, R>(
   load: Load<K, A, F, E, R>,
-  wanted: ReadonlyArray<Wanted<K>>
+  wanted: ReadonlyArray<Wanted<K>>,
+  settled: (id: KeyId) => void = noop
 ): Effect.Effect<Entries<A>, E | StoreFailure<F>, R> => {
   const { fences, namespace } = load.space
   const fenced: Array<Fenced<K>> = []
   return Effect.suspend(() => {
     for (const want of wanted) fenced.push({ ...want, local: fences.open(want.id) })
-    return runFenced(load, fenced)
+    return runFenced(load, fenced, settled)
   }).pipe(
     Effect.ensuring(
       Effect.sync(() => {
@@ -83,13 +85,15 @@ export const run = <K, A, F extends OnStoreFailure, E, R>(
 
 const runFenced = Effect.fnUntraced(function* <K, A, F extends OnStoreFailure, E, R>(
   load: Load<K, A, F, E, R>,
-  wanted: ReadonlyArray<Fenced<K>>
+  wanted: ReadonlyArray<Fenced<K>>,
+  settled: (id: KeyId) => void
 ): Effect.fn.Return<Entries<A>, E | StoreFailure<F>, R> {
   const { loadMissing } = load
   const entries = new Map<KeyId, CacheEntry<A>>()
   const startedAt = yield* Clock.currentTimeMillis
   const missing = yield* lookupStore(load, wanted, entries)
   if (loadMissing === undefined || missing.length === 0) return entries
+  for (const id of entries.keys()) settled(id)
   const values = yield* runLoader(
     load.space,
     missing.map(({ key }) => key),
@@ -98,6 +102,8 @@ const runFenced = Effect.fnUntraced(function* <K, A, F extends OnStoreFailure, E
   yield* writeBack(load, missing, values, startedAt, entries)
   return entries
 })
+
+const noop = () => {}
 
 /** Without a fence the store is away or left out. */
 interface Missing<K> extends Fenced<K> {
@@ -138,7 +144,10 @@ const lookupStore = Effect.fnUntraced(function* <K, A, F extends OnStoreFailure,
     entries.set(want.id, entry)
     if (route.keepMemory) keepInMemory(space, want, entry, Buffer.byteLength(row.data), now)
   })
-  if (!route.force && rows.length > 0) counters.storeMisses += missing.length
+  if (!route.force && rows.length > 0) {
+    counters.storeRequests += rows.length
+    counters.storeMisses += missing.length
+  }
   return missing
 })
 
@@ -149,17 +158,13 @@ const readStore = <K, A, F extends OnStoreFailure, E, R>(
 ) => {
   const texts = wanted.map(({ text }) => text)
   if (route.force) return self.store.read(namespace.name, texts)
-  let asked = 0
-  return Effect.onExit(
-    Effect.suspend(() => {
-      asked = texts.length
-      counters.storeRequests += asked
-      return self.store.read(namespace.name, texts)
-    }),
-    (exit) =>
-      Effect.sync(() => {
-        if (Exit.isFailure(exit)) counters.storeMisses += asked
-      })
+  // What was answered is counted where the answer is looked at, in one step.
+  return Effect.onExit(self.store.read(namespace.name, texts), (exit) =>
+    Effect.sync(() => {
+      if (Exit.isSuccess(exit)) return
+      counters.storeRequests += texts.length
+      counters.storeMisses += texts.length
+    })
   )
 }
 
@@ -234,7 +239,7 @@ const writeBack = Effect.fnUntraced(function* <K, A, F extends OnStoreFailure, E
     else if (timeToLive > 0) loaded.push({ ...want, row: row.value, entry })
   }
   // Past that, the store may have forgotten an invalidation that the load must not undo.
-  if (now - startedAt > Duration.toMillis(self.store.fenceLifetime)) return
+  if (now - startedAt >= Duration.toMillis(self.store.fenceLifetime)) return
   const fills = loaded.flatMap((load) =>
     route.keepStore && load.fence !== undefined && !load.local.broken ? [{ ...load.row, fence: load.fence, load }] : []
   )

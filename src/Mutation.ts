@@ -83,7 +83,9 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
   Effect.suspend(() => {
     const fences: Array<LocalFence> = []
     const rows = writes.map(({ row }) => row)
-    const inStore = Effect.suspend(() => {
+    let startedAt = 0
+    const inStore = Effect.clockWith((clock) => {
+      startedAt = clock.currentTimeMillisUnsafe()
       for (const { id } of writes) fences.push(space.fences.open(id))
       return self.store.write(space.namespace.name, rows)
     })
@@ -92,9 +94,10 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
       for (const { id } of writes) forget(space, id, "replaced")
       writes.forEach(({ id, row, value }, index) => {
         if (holds[index] !== true) return
-        const freshUntil = now + row.timeToLive
+        // The store's clock has run since it took the row: memory must not outlive it.
+        const freshUntil = startedAt + row.timeToLive
         const expiresAt = Math.min(freshUntil, now + space.policy.memoryTimeToLive)
-        space.partition.put(id, { value, createdAt: now, expiresAt, freshUntil, size: row.size, tags: row.tags }, now)
+        space.partition.put(id, { value, createdAt: startedAt, expiresAt, freshUntil, size: row.size, tags: row.tags }, now)
       })
       return { _tag: "Keys", namespace: space.namespace.name, keys: rows.map(({ key }) => key) }
     }).pipe(
@@ -126,8 +129,12 @@ const remove = <K, A>(self: CacheParts, space: Space<K, A>, texts: ReadonlyArray
   const inMemory = new Map<KeyText, boolean>()
   const { keys, name } = space.namespace
   return Effect.map(
-    changing(self, self.store.remove(name, texts), () => {
-      for (const text of texts) inMemory.set(text, forget(space, keys.idOf(text), "explicit"))
+    changing(self, self.store.remove(name, texts), (_, now) => {
+      for (const text of texts) {
+        const id = keys.idOf(text)
+        inMemory.set(text, space.partition.get(id, now) !== undefined)
+        forget(space, id, "explicit")
+      }
       return { _tag: "Keys", namespace: name, keys: texts }
     }),
     (inStore) => new Map(texts.map((text, index) => [text, inStore[index] === true || inMemory.get(text) === true]))

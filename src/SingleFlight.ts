@@ -11,8 +11,8 @@
  * any of them.
  *
  * A key that is *diverted* lets its flight go on for those who wait, but nobody
- * boards that flight any more: what it brings is older than what a newcomer has
- * a right to.
+ * boards that flight for it any more: what it brings is older than what a newcomer
+ * has a right to.
  *
  * To find or start a flight and to be counted as waiting for it is one
  * synchronous step, so no interruption can fall between the two. A run that asks
@@ -23,15 +23,17 @@
 import { Effect, Exit, Fiber } from "effect"
 
 /**
- * A run under way, and how many wait for it.
+ * A run under way, and who waits for it.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Flight<out A, out E, out Id = unknown> {
   readonly ids: ReadonlyArray<Id>
-  readonly fiber: Fiber.Fiber<A, E>
-  waiters: number
+  /** How many callers wait. */
+  readonly waiters: number
+  /** How the run ended. */
+  readonly exit: Exit.Exit<A, E> | undefined
 }
 
 /**
@@ -41,8 +43,8 @@ export interface Flight<out A, out E, out Id = unknown> {
  * @since 0.1.0
  */
 export class SingleFlight<Id, A> {
-  readonly #byId = new Map<Id, Flight<A, unknown, Id>>()
-  readonly #flights = new Set<Flight<A, unknown, Id>>()
+  readonly #byId = new Map<Id, Running<A, Id>>()
+  readonly #flights = new Set<Running<A, Id>>()
 
   /** How many runs are under way. */
   get size(): number {
@@ -51,84 +53,98 @@ export class SingleFlight<Id, A> {
 
   /** The flight that a newcomer for this key is coalesced onto. */
   find<E>(id: Id): Flight<A, E, Id> | undefined {
-    return this.#byId.get(id) as Flight<A, E, Id> | undefined
+    return this.#byId.get(id) as Flight<A, unknown, Id> as Flight<A, E, Id> | undefined
   }
 
-  /** Makes a running fiber the flight of these keys, in place of those that carried them. */
-  takeOff<E>(ids: ReadonlyArray<Id>, fiber: Fiber.Fiber<A, E>): Flight<A, E, Id> {
-    const flight: Flight<A, E, Id> = { ids, fiber, waiters: 0 }
-    if (fiber.pollUnsafe() !== undefined) return flight
+  /** Starts the flight of these keys, in place of those that carried them. */
+  takeOff<E>(ids: ReadonlyArray<Id>, start: (flight: Flight<A, E, Id>) => Fiber.Fiber<A, E>): Flight<A, E, Id> {
+    const flight: Running<A, Id> = { ids, waiters: 0, exit: undefined, fiber: undefined, observers: new Set() }
     this.#flights.add(flight)
     for (const id of ids) this.#byId.set(id, flight)
-    fiber.addObserver(() => {
-      this.#flights.delete(flight)
-      this.#ground(flight)
-    })
-    return flight
+    const fiber = start(flight as Flight<A, unknown, Id> as Flight<A, E, Id>)
+    flight.fiber = fiber
+    const landed = fiber.pollUnsafe()
+    if (landed !== undefined) this.#land(flight, landed)
+    else fiber.addObserver((exit) => this.#land(flight, exit))
+    return flight as Flight<A, unknown, Id> as Flight<A, E, Id>
   }
 
-  /** Lets nobody board the key's flight any more. */
-  divert(id: Id): void {
-    this.#byId.delete(id)
+  /** Lets nobody board a flight for this key any more; with `only`, unless another flight carries it by now. */
+  divert(id: Id, only?: Flight<A, unknown, Id>): void {
+    if (only === undefined || this.#byId.get(id) === only) this.#byId.delete(id)
   }
 
-  /** The same for every key. */
+  /** Lets nobody board any flight that is under way. */
   divertAll(): void {
     this.#byId.clear()
   }
 
   /**
-   * Waits for the flights that `board` finds or starts, and gives what each
-   * brought, in order; fails as soon as one of them does. `board` runs once, in
-   * the step in which the caller is counted as waiting.
+   * Waits for the distinct flights that `board` finds or starts, and gives what
+   * each brought, in order; fails as soon as one of them does. `board` runs once,
+   * in the step in which the caller is counted as waiting.
    */
   wait<E>(board: () => ReadonlyArray<Flight<A, E, Id>>): Effect.Effect<ReadonlyArray<A>, E> {
     return Effect.callback<ReadonlyArray<A>, E>((resume) => {
-      const boarded = board()
-      const brought = Array.from<A>({ length: boarded.length })
-      const forget: Array<() => void> = []
-      let airborne = boarded.length
-      let left = false
-      const leave = () => {
-        left = true
-        for (const stop of forget) stop()
-        return this.#leave(boarded)
+      const flights = board() as ReadonlyArray<Running<A, Id>>
+      let airborne = flights.length
+      let isWaiting = true
+      const stop = (): void => {
+        isWaiting = false
+        for (const { observers } of flights) observers.delete(landed)
       }
-      for (const flight of boarded) flight.waiters++
-      const landed = (exit: Exit.Exit<A, E>, index: number) => {
-        if (left) return
-        if (Exit.isFailure(exit)) return resume(Effect.andThen(leave(), Exit.failCause(exit.cause)))
-        brought[index] = exit.value
-        if (--airborne === 0) {
-          for (const flight of boarded) flight.waiters--
-          resume(Exit.succeed(brought))
+      const landed = (exit: Exit.Exit<A, unknown>): void => {
+        if (Exit.isFailure(exit)) {
+          stop()
+          return resume(Effect.andThen(this.#leave(flights), exit as Exit.Exit<never, E>))
         }
+        if (--airborne > 0) return
+        stop()
+        for (const flight of flights) flight.waiters--
+        resume(Effect.succeed(flights.map((flight) => (flight.exit as Exit.Success<A>).value)))
       }
-      boarded.forEach((flight, index) => {
-        const exit = flight.fiber.pollUnsafe()
-        if (exit === undefined) forget.push(flight.fiber.addObserver((exit) => landed(exit, index)))
-        else landed(exit, index)
+      for (const flight of flights) {
+        flight.waiters++
+        if (flight.exit === undefined) flight.observers.add(landed)
+      }
+      if (flights.length === 0) resume(Effect.succeed([]))
+      for (const { exit } of flights) if (isWaiting && exit !== undefined) landed(exit)
+      return Effect.suspend(() => {
+        // Also runs for a caller that was resumed with an interruption.
+        if (!isWaiting) return Effect.void
+        stop()
+        return this.#leave(flights)
       })
-      if (boarded.length === 0) resume(Exit.succeed([]))
-      return Effect.suspend(leave)
     })
   }
 
   /** Interrupts all flights, those without a waiter and those that were diverted too. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#byId.clear()
-    return Fiber.interruptAll(Array.from(this.#flights, (flight) => flight.fiber))
+    return interruptAll([...this.#flights])
   })
 
-  /** The flights that this was the last to wait for end here. */
-  #leave(flights: ReadonlyArray<Flight<A, unknown, Id>>): Effect.Effect<void> {
-    const abandoned = flights.filter((flight) => --flight.waiters === 0 && flight.fiber.pollUnsafe() === undefined)
-    if (abandoned.length === 0) return Effect.void
-    for (const flight of abandoned) this.#ground(flight)
-    return Fiber.interruptAll(abandoned.map((flight) => flight.fiber))
+  #land(flight: Running<A, Id>, exit: Exit.Exit<A, unknown>): void {
+    flight.exit = exit
+    this.#flights.delete(flight)
+    for (const id of flight.ids) this.divert(id, flight)
+    for (const observer of [...flight.observers]) observer(exit)
   }
 
-  #ground(flight: Flight<A, unknown, Id>): void {
-    for (const id of flight.ids) if (this.#byId.get(id) === flight) this.#byId.delete(id)
+  /** The flights that this was the last to wait for end here. */
+  #leave(flights: ReadonlyArray<Running<A, Id>>): Effect.Effect<void> {
+    const abandoned = flights.filter((flight) => --flight.waiters === 0 && flight.exit === undefined)
+    for (const flight of abandoned) for (const id of flight.ids) this.divert(id, flight)
+    return abandoned.length === 0 ? Effect.void : interruptAll(abandoned)
   }
 }
+
+interface Running<A, Id> extends Flight<A, unknown, Id> {
+  waiters: number
+  exit: Exit.Exit<A, unknown> | undefined
+  fiber: Fiber.Fiber<A, unknown> | undefined
+  readonly observers: Set<(exit: Exit.Exit<A, unknown>) => void>
+}
+
+const interruptAll = <A, Id>(flights: ReadonlyArray<Running<A, Id>>): Effect.Effect<void> =>
+  Fiber.interruptAll(flights.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber])))

@@ -176,16 +176,16 @@ export interface CacheParts {
 
 /**
  * Lets nothing that was read before now into memory, and drops what is there.
- * One synchronous step; says whether something was there.
+ * One synchronous step.
  *
  * @category mutations
  * @since 0.1.0
  */
-export const forget = <K, A>(space: Space<K, A>, id: KeyId, cause: RemovalCause): boolean => {
+export const forget = <K, A>(space: Space<K, A>, id: KeyId, cause: RemovalCause): void => {
   space.fences.break(id)
   space.loads.divert(id)
   space.lookups.divert(id)
-  return space.partition.remove(id, cause)
+  space.partition.remove(id, cause)
 }
 
 /**

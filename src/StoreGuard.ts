@@ -18,9 +18,9 @@
  *
  * @since 0.1.0
  */
-import { Clock, Duration, Effect } from "effect"
+import { Clock, Duration, Effect, Stream } from "effect"
 import type { CacheConfig } from "./CacheConfig.ts"
-import { CacheError, StoreTimeout } from "./CacheError.ts"
+import { CacheError, StoreTimeout, StoreUnavailable } from "./CacheError.ts"
 import type { ComponentHealth } from "./CacheHealth.ts"
 import type { Counters } from "./CacheStats.ts"
 import type { CacheStore } from "./CacheStore.ts"
@@ -51,13 +51,16 @@ export const make = (
     const outage: Outage = { health: { status: "Up", since: now } }
     const guarded = <A>(operation: string, timeout: Duration.Duration, call: Effect.Effect<A, CacheError>) =>
       Effect.withFiber<A, CacheError>((fiber) =>
-        store.inTransaction(fiber.context) ? call : watched(outage, inTime(operation, timeout, call))
+        store.inTransaction(fiber.context)
+          ? withoutDefects(operation, call)
+          : watched(outage, inTime(operation, timeout, withoutDefects(operation, call)))
       )
     return {
-      fenceLifetime: store.fenceLifetime,
+      // A fill that is sent in time may arrive as late as it may take.
+      fenceLifetime: Duration.subtract(store.fenceLifetime, writeTimeout),
       inTransaction: store.inTransaction,
       afterCommit: store.afterCommit,
-      scan: store.scan,
+      scan: (namespace) => pulledInTime(readTimeout, store.scan(namespace)),
       read: (namespace, keys) => guarded("read", readTimeout, store.read(namespace, keys)),
       fill: (namespace, rows) => guarded("write", writeTimeout, store.fill(namespace, rows)),
       write: (namespace, rows) => guarded("write", writeTimeout, store.write(namespace, rows)),
@@ -73,12 +76,23 @@ interface Outage {
   health: ComponentHealth
 }
 
+/** A store that dies is a store that is away. */
+const withoutDefects = <A>(operation: string, call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
+  Effect.catchDefect(call, (cause) =>
+    Effect.fail(new CacheError({ reason: new StoreUnavailable({ operation, cause }) }))
+  )
+
 const inTime = <A>(operation: string, timeout: Duration.Duration, call: Effect.Effect<A, CacheError>) =>
   Effect.timeoutOrElse(disconnected(call), {
     duration: timeout,
-    orElse: () =>
-      Effect.fail(new CacheError({ reason: new StoreTimeout({ operation, timeout: Duration.toMillis(timeout) }) }))
+    orElse: () => Effect.fail(timedOut(operation, timeout))
   })
+
+const pulledInTime = <A>(timeout: Duration.Duration, pages: Stream.Stream<A, CacheError>) =>
+  Stream.timeoutOrElse(pages, { duration: timeout, orElse: () => Stream.fail(timedOut("list keys", timeout)) })
+
+const timedOut = (operation: string, timeout: Duration.Duration) =>
+  new CacheError({ reason: new StoreTimeout({ operation, timeout: Duration.toMillis(timeout) }) })
 
 /** Waits for the call but never for its cancellation: a frozen server acknowledges nothing. */
 const disconnected = <A>(call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
@@ -100,16 +114,22 @@ const watched = <A>(outage: Outage, call: Effect.Effect<A, CacheError>) =>
       outage.health.status === "Down" ? Effect.fail(error) : Effect.andThen(began(outage, error), Effect.fail(error))
   })
 
+// Of a crowd of calls that fail or succeed together, the first to get here finds
+// the change unsaid: looking and saying so are one step.
+
 const began = (outage: Outage, error: CacheError) =>
-  Effect.flatMap(Clock.currentTimeMillis, (since) => {
-    outage.health = { status: "Down", since, problem: error.message }
+  Effect.clockWith((clock) => {
+    if (outage.health.status === "Down") return Effect.void
+    outage.health = { status: "Down", since: clock.currentTimeMillisUnsafe(), problem: error.message }
     return Effect.logWarning(`cache: the store is down, going on without it: ${error.message}`)
   })
 
 const ended = (outage: Outage) =>
-  Effect.flatMap(Clock.currentTimeMillis, (since) => {
-    const seconds = Math.round((since - outage.health.since) / 1000)
-    outage.health = { status: "Up", since }
+  Effect.clockWith((clock) => {
+    if (outage.health.status === "Up") return Effect.void
+    const now = clock.currentTimeMillisUnsafe()
+    const seconds = Math.round((now - outage.health.since) / 1000)
+    outage.health = { status: "Up", since: now }
     return Effect.logInfo(`cache: the store is back after ${seconds} s`)
   })
 

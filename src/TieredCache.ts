@@ -160,8 +160,8 @@ const boardFlights = <K, A, F extends OnStoreFailure, E, R>(
 ): Effect.Effect<Entries<A>, E | StoreFailure<F>, R> => {
   const { loadMissing, route, space } = load
   const flights = loadMissing === undefined ? space.lookups : space.loads
+  const carriers = new Map<KeyId, Flight<Entries<A>, E | StoreFailure<F>, KeyId>>()
   const board = () => {
-    const boarded = new Set<Flight<Entries<A>, E | StoreFailure<F>, KeyId>>()
     const left: Array<Wanted<K>> = []
     for (const want of wanted.values()) {
       const flight = route.force ? undefined : flights.find<E | StoreFailure<F>>(want.id)
@@ -169,25 +169,28 @@ const boardFlights = <K, A, F extends OnStoreFailure, E, R>(
       if (landed !== undefined) found.set(want.id, fromMemory(landed))
       else if (flight === undefined) left.push(want)
       else {
-        boarded.add(flight)
+        carriers.set(want.id, flight)
         if (loadMissing !== undefined) space.counters.coalesced++
       }
     }
     if (left.length > 0) {
-      if (route.force) for (const { id } of left) space.fences.break(id)
-      const fiber = Effect.runForkWith(caller.context as Context.Context<R>)(run(load, left))
-      boarded.add(
-        flights.takeOff(
-          left.map(({ id }) => id),
-          fiber
-        )
+      const ids = left.map(({ id }) => id)
+      if (route.force) for (const id of ids) space.fences.break(id)
+      const started = flights.takeOff<E | StoreFailure<F>>(ids, (flight) =>
+        Effect.runForkWith(caller.context as Context.Context<R>)(run(load, left, (id) => flights.divert(id, flight)))
       )
+      for (const id of ids) carriers.set(id, started)
     }
-    return [...boarded]
+    return [...new Set(carriers.values())]
   }
+  // Each key from the flight that was boarded for it: another that carries it too may have been diverted.
   return Effect.map(flights.wait(board), (brought) => {
+    const boarded = [...new Set(carriers.values())]
     const entries = new Map<KeyId, CacheEntry<A>>()
-    for (const flight of brought) for (const [id, entry] of flight) entries.set(id, entry)
+    for (const [id, flight] of carriers) {
+      const entry = brought[boarded.indexOf(flight)]!.get(id)
+      if (entry !== undefined) entries.set(id, entry)
+    }
     return entries
   })
 }

@@ -7,7 +7,7 @@
  *   interrupted ones, in each namespace and in the sum over all.
  */
 import { Effect } from "effect"
-import { assert, vi } from "vitest"
+import { assert, type MockInstance, vi } from "vitest"
 import type { CacheStats } from "../../src/CacheStats.ts"
 import { LocalFences } from "../../src/LocalFence.ts"
 import type { MemoryCache } from "../../src/MemoryCache.ts"
@@ -21,15 +21,17 @@ const fences = vi.spyOn(LocalFences.prototype, "open")
 
 /** That no cache of this process has a flight in the air or a fence open. */
 export const assertNothingUnderWay = (): void => {
-  for (const { size } of new Set(flights.mock.contexts)) assert.strictEqual(size, 0, "flights in the air")
-  for (const { size } of new Set(fences.mock.contexts)) assert.strictEqual(size, 0, "keys with open fences")
+  assert.strictEqual(underWay(flights), 0, "flights in the air")
+  assert.strictEqual(openFences(), 0, "keys with open fences")
   flights.mockClear()
   fences.mockClear()
 }
 
 /** How many keys of this process's caches have open fences. */
-export const openFences = (): number =>
-  [...new Set(fences.mock.contexts)].reduce((count, { size }) => count + size, 0)
+export const openFences = (): number => underWay(fences)
+
+const underWay = (used: MockInstance): number =>
+  [...new Set(used.mock.contexts as ReadonlyArray<{ readonly size: number }>)].reduce((sum, { size }) => sum + size, 0)
 
 /** G7 and G9 for a cache that was used with these namespaces and no others. */
 export const assertInvariants = (
@@ -49,15 +51,18 @@ export const assertInvariants = (
 
     const names = new Map([...namespaces].map((namespace) => [namespace.name, namespace]))
     const parts = yield* Effect.forEach(names.values(), (namespace) => cache.statsOf(namespace))
-    parts.forEach(assertAddsUp)
-    assert.deepStrictEqual(parts.map(counts).reduce(plus, new Map()), parts.length === 0 ? new Map() : counts(whole))
+    for (const part of parts) assertAddsUp(part)
+    assert.deepStrictEqual(
+      parts.map((part) => counts(part)).reduce(plus, new Map()),
+      parts.length === 0 ? new Map() : counts(whole)
+    )
   })
 
 /** G9 for one snapshot. */
-export const assertAddsUp = (stats: CacheStats): void => {
-  assert.strictEqual(stats.memory.requests, stats.memory.hits + stats.memory.misses, "memory.requests")
-  assert.strictEqual(stats.store.requests, stats.store.hits + stats.store.misses, "store.requests")
-  assert.strictEqual(stats.loads, stats.loadSuccess + stats.loadFailure + stats.loadInterrupted, "loads")
+export const assertAddsUp = (stats: CacheStats, when = ""): void => {
+  assert.strictEqual(stats.memory.requests, stats.memory.hits + stats.memory.misses, `memory.requests ${when}`)
+  assert.strictEqual(stats.store.requests, stats.store.hits + stats.store.misses, `store.requests ${when}`)
+  assert.strictEqual(stats.loads, stats.loadSuccess + stats.loadFailure + stats.loadInterrupted, `loads ${when}`)
   assert.isAtMost(stats.memory.hits + stats.store.hits, stats.lookups)
   for (const [name, count] of counts(stats)) assert.isAtLeast(count, 0, name)
 }

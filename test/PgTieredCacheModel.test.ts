@@ -1,0 +1,54 @@
+/**
+ * The scenarios of `TieredCacheModel`, on PostgreSQL. The database's clock cannot
+ * be moved: instead, all that it remembers is moved into the past. It goes on by
+ * itself too, by less than the seconds that lifetimes differ by here.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { layer } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import * as fc from "fast-check"
+import { CacheStore } from "../src/CacheStore.ts"
+import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
+import * as PgMigrations from "../src/postgres/PgMigrations.ts"
+import { scenario } from "./model/Command.ts"
+import { play, type Stage } from "./model/Play.ts"
+import { Database } from "./support/Database.ts"
+
+const Postgres = PgCacheStore.layer.pipe(Layer.provideMerge(PgMigrations.layer), Layer.provideMerge(Database.layer()))
+
+const { FC_PATH, FC_RUNS = "2000", FC_SEED } = process.env
+
+const replay = FC_SEED === undefined ? {} : { seed: Number(FC_SEED), path: FC_PATH ?? "" }
+
+const onPostgres: Effect.Effect<Stage, never, CacheStore | PgClient.PgClient> = Effect.gen(function* () {
+  const sql = yield* PgClient.PgClient
+  yield* sql`truncate cache_entries, cache_namespaces, cache_epoch`
+  return {
+    store: yield* CacheStore,
+    inSteps: false,
+    wait: Effect.promise(() => new Promise((resolve) => setImmediate(resolve))),
+    advance: (millis: number) =>
+      sql`
+        update cache_entries set
+          created_at = created_at - ${millis}::float8 * interval '1 ms',
+          expires_at = expires_at - ${millis}::float8 * interval '1 ms'
+      `.pipe(Effect.orDie, Effect.asVoid)
+  }
+}).pipe(Effect.orDie)
+
+layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("TieredCache over PostgreSQL", (it) => {
+  it.effect(
+    "answers what the reference allows, however operations, loads and failures interleave",
+    () =>
+      Effect.flatMap(Effect.context<CacheStore | PgClient.PgClient>(), (context) => {
+        const property = fc.asyncProperty(scenario({ fine: false, maxLength: 20 }), (scenario) =>
+          Effect.runPromiseWith(context)(
+            Effect.flatMap(onPostgres, (stage) => play(scenario, () => Effect.succeed(stage)))
+          )
+        )
+        const numRuns = Math.ceil(Number(FC_RUNS) / 20)
+        return Effect.promise(() => fc.assert(property, { numRuns, includeErrorInReport: true, ...replay }))
+      }),
+    { timeout: 600_000 }
+  )
+})

@@ -1,0 +1,217 @@
+/** On doubles throughout: the guard is about what a store does to it. */
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, Logger, References, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { CacheError, StoreUnavailable, ValueTooLarge } from "../src/CacheError.ts"
+import { makeCounters } from "../src/CacheStats.ts"
+import * as MemoryStore from "../src/MemoryStore.ts"
+import * as StoreGuard from "../src/StoreGuard.ts"
+import { breakable } from "./suites/brokenStore.ts"
+import { start } from "./suites/cacheNode.ts"
+
+const timeouts = { readTimeout: Duration.millis(500), writeTimeout: Duration.seconds(2) }
+
+const guarded = Effect.gen(function* () {
+  const broken = breakable(yield* MemoryStore.make)
+  return { ...broken, guard: yield* StoreGuard.make(broken.store, timeouts) }
+})
+
+const row = { key: "a", data: "1", size: 1, schemaVersion: 1, timeToLive: 60_000, tags: [] }
+
+/** The log lines of an effect. */
+const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
+  const lines: Array<string> = []
+  const capture = Logger.make(({ logLevel, message }) => {
+    lines.push(`${logLevel} ${String(message)}`)
+  })
+  return Effect.as(Effect.provide(effect, Logger.layer([capture])), lines)
+}
+
+const calls = (guard: StoreGuard.StoreGuard) => ({
+  read: { call: guard.read("ns", ["a"]), timeout: 500, operation: "read" },
+  ping: { call: guard.ping, timeout: 500, operation: "answer" },
+  fill: {
+    call: guard.fill("ns", [{ ...row, fence: { version: 0, generation: 0 } }]),
+    timeout: 2000,
+    operation: "write"
+  },
+  write: { call: guard.write("ns", [row]), timeout: 2000, operation: "write" },
+  remove: { call: guard.remove("ns", ["a"]), timeout: 2000, operation: "invalidate" },
+  clear: { call: guard.clear("ns"), timeout: 2000, operation: "clear" },
+  clearAll: { call: guard.clearAll, timeout: 2000, operation: "clear" }
+})
+
+describe("StoreGuard", () => {
+  it.effect("a store that is well answers as if there were no guard", () =>
+    Effect.gen(function* () {
+      const { guard, store } = yield* guarded
+      yield* guard.write("ns", [row])
+      assert.deepStrictEqual(yield* guard.read("ns", ["a", "b"]), yield* store.read("ns", ["a", "b"]))
+      assert.deepStrictEqual(yield* Stream.runCollect(guard.scan("ns")), yield* Stream.runCollect(store.scan("ns")))
+      const [, absent] = yield* guard.read("ns", ["a", "b"])
+      assert.deepStrictEqual(yield* guard.fill("ns", [{ ...row, key: "b", fence: absent!.fence }]), [true])
+      assert.deepStrictEqual(yield* guard.remove("ns", ["b", "c"]), [true, false])
+      assert.strictEqual(yield* guard.clear("ns"), 1)
+      assert.strictEqual(yield* guard.clearAll, 0)
+      assert.strictEqual(guard.fenceLifetime, store.fenceLifetime)
+      assert.strictEqual(guard.health().status, "Up")
+    })
+  )
+
+  for (const name of ["read", "ping", "fill", "write", "remove", "clear", "clearAll"] as const) {
+    it.effect(`C39 ${name} fails with StoreTimeout when its time is up, and what it was doing is cancelled`, () =>
+      Effect.gen(function* () {
+        const cancelled = Deferred.makeUnsafe<void>()
+        const hangs = Effect.onInterrupt(Effect.never, () => Deferred.succeed(cancelled, undefined))
+        const store = yield* MemoryStore.make
+        const guard = yield* StoreGuard.make(
+          {
+            ...store,
+            read: () => hangs,
+            ping: hangs,
+            fill: () => hangs,
+            write: () => hangs,
+            remove: () => hangs,
+            clear: () => hangs,
+            clearAll: hangs
+          },
+          timeouts
+        )
+        const { call, operation, timeout } = calls(guard)[name]
+        const fiber = yield* start(call as Effect.Effect<unknown, CacheError>)
+        yield* TestClock.adjust(timeout - 1)
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust(1)
+        const error = yield* Effect.flip(Fiber.join(fiber))
+        assert(error.reason._tag === "StoreTimeout")
+        assert.deepStrictEqual([error.reason.operation, error.reason.timeout], [operation, timeout])
+        assert.isTrue(error.isRetryable)
+        yield* Deferred.await(cancelled)
+        assert.strictEqual(guard.health().status, "Down")
+      })
+    )
+  }
+
+  it.effect(
+    "a caller that is interrupted cancels its call, waits for no acknowledgement, and says nothing of health",
+    () =>
+      Effect.gen(function* () {
+        const cancelled = Deferred.makeUnsafe<void>()
+        const frozen = Effect.onInterrupt(Effect.never, () =>
+          Effect.andThen(Deferred.succeed(cancelled, undefined), Effect.never)
+        )
+        const store = yield* MemoryStore.make
+        const guard = yield* StoreGuard.make({ ...store, read: () => frozen }, timeouts)
+        const fiber = yield* start(guard.read("ns", ["a"]))
+        yield* Fiber.interrupt(fiber)
+        yield* Deferred.await(cancelled)
+        assert.strictEqual(guard.health().status, "Up")
+      })
+  )
+
+  it.effect("an outage begins with the first failure, ends with the first success, and is two lines in the log", () =>
+    Effect.gen(function* () {
+      const { break: breakStore, guard, mend } = yield* guarded
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(guard.health(), { status: "Up", since: 0 })
+      breakStore("fails")
+      const beginning = yield* logged(
+        Effect.gen(function* () {
+          for (const { call } of Object.values(calls(guard))) {
+            yield* Effect.exit(call as Effect.Effect<unknown, CacheError>)
+            yield* TestClock.adjust("1 second")
+          }
+        })
+      )
+      assert.strictEqual(beginning.length, 1)
+      assert.match(beginning[0]!, /^Warn .*store is down.*pulled the plug/)
+      const { problem, since, status } = guard.health()
+      assert.deepStrictEqual([status, since], ["Down", 3_600_000])
+      assert.include(problem, "pulled the plug")
+      mend()
+      const end = yield* logged(
+        Effect.gen(function* () {
+          for (const { call } of Object.values(calls(guard))) yield* Effect.exit(call as Effect.Effect<unknown>)
+        })
+      )
+      assert.deepStrictEqual(end, ["Info cache: the store is back after 7 s"])
+      assert.deepStrictEqual(guard.health(), { status: "Up", since: 3_607_000 })
+      breakStore("fails")
+      assert.strictEqual((yield* logged(Effect.exit(guard.ping))).length, 1)
+    })
+  )
+
+  it.effect("a crowd of calls that fails at the same time is one outage, however their steps fall", () =>
+    Effect.gen(function* () {
+      const { break: breakStore, guard, mend } = yield* guarded
+      const crowd = Effect.forEach(
+        Array.from({ length: 50 }),
+        () => Effect.exit(Effect.andThen(Effect.yieldNow, guard.read("ns", ["a"]))),
+        { concurrency: "unbounded", discard: true }
+      )
+      for (const steps of [2048, 3, 4, 5, 7]) {
+        const stepped = Effect.provideService(crowd, References.MaxOpsBeforeYield, steps)
+        breakStore("fails")
+        assert.strictEqual((yield* logged(stepped)).length, 1, `down, ${steps} steps`)
+        mend()
+        assert.strictEqual((yield* logged(stepped)).length, 1, `up, ${steps} steps`)
+      }
+    })
+  )
+
+  it.effect("a call inside the caller's transaction has no timeout of the guard's and says nothing of health", () =>
+    Effect.gen(function* () {
+      const { break: breakStore, store } = yield* guarded
+      const guard = yield* StoreGuard.make({ ...store, inTransaction: () => true }, timeouts)
+      breakStore("fails")
+      const lines = yield* logged(Effect.exit(guard.write("ns", [row])))
+      assert.deepStrictEqual(lines, [])
+      assert.strictEqual(guard.health().status, "Up")
+      breakStore("hangs")
+      const fiber = yield* start(guard.write("ns", [row]))
+      yield* TestClock.adjust("1 hour")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* Fiber.interrupt(fiber)
+    })
+  )
+
+  it.effect("an effect of the guard does its work at each run", () =>
+    Effect.gen(function* () {
+      const { break: breakStore, guard, mend } = yield* guarded
+      const { clearAll, ping } = guard
+      const read = guard.read("ns", ["a"])
+      yield* ping
+      assert.strictEqual((yield* read)[0]?._tag, "NoRow")
+      yield* guard.write("ns", [row])
+      assert.strictEqual((yield* read)[0]?._tag, "Row")
+      breakStore("fails")
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(ping)))
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(read)))
+      mend()
+      assert.strictEqual(yield* clearAll, 1)
+      assert.strictEqual((yield* read)[0]?._tag, "NoRow")
+    })
+  )
+
+  it.effect("recover counts a failure, and goes on or fails as the namespace chose", () =>
+    Effect.gen(function* () {
+      const counters = makeCounters()
+      const away = new CacheError({ reason: new StoreUnavailable({ operation: "read", cause: "away" }) })
+      assert.strictEqual(yield* StoreGuard.recover(Effect.succeed(1), "recover", counters, 0), 1)
+      assert.strictEqual(yield* StoreGuard.recover(Effect.succeed(1), "fail", counters, 0), 1)
+      assert.strictEqual(counters.storeErrors, 0)
+      assert.strictEqual(yield* StoreGuard.recover(Effect.fail(away), "recover", counters, 0), 0)
+      assert.strictEqual(yield* Effect.flip(StoreGuard.recover(Effect.fail(away), "fail", counters, 0)), away)
+      assert.strictEqual(counters.storeErrors, 2)
+      const interrupted = yield* Effect.exit(StoreGuard.recover(Effect.interrupt, "recover", counters, 0))
+      assert.isTrue(Exit.isFailure(interrupted) && Cause.hasInterruptsOnly(interrupted.cause))
+      assert.strictEqual(counters.storeErrors, 2)
+    })
+  )
+
+  it("errors of the store may pass, the others stay", () => {
+    const unavailable = new CacheError({ reason: new StoreUnavailable({ operation: "read", cause: "away" }) })
+    const large = new CacheError({ reason: new ValueTooLarge({ namespace: "n", key: "k", size: 2, limit: 1 }) })
+    assert.deepStrictEqual([unavailable.isRetryable, large.isRetryable], [true, false])
+  })
+})

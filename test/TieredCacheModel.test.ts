@@ -1,0 +1,127 @@
+/**
+ * Random scenarios on caches over the memory store, and those that once went
+ * wrong. `FC_RUNS` plays more of them; `FC_SEED` and `FC_PATH` one that failed
+ * again.
+ */
+import { describe, it } from "@effect/vitest"
+import { Context, Effect, Exit } from "effect"
+import * as fc from "fast-check"
+import * as MemoryStore from "../src/MemoryStore.ts"
+import { type Command, type Operation, type Read, type Removal, scenario, type Write } from "./model/Command.ts"
+import { play, type Stage } from "./model/Play.ts"
+import type { Stepper } from "./model/Stepper.ts"
+
+const inMemory = (stepper: Stepper): Effect.Effect<Stage> => {
+  const store = stepper.fork(MemoryStore.make, Context.empty())
+  stepper.step()
+  const exit = store.pollUnsafe()
+  if (exit === undefined || Exit.isFailure(exit)) return Effect.die("no store")
+  return Effect.succeed({ store: exit.value, inSteps: true, wait: Effect.never, advance: () => Effect.void })
+}
+
+const { FC_PATH, FC_RUNS = "2000", FC_SEED } = process.env
+
+const replay = FC_SEED === undefined ? {} : { seed: Number(FC_SEED), path: FC_PATH ?? "" }
+
+describe("TieredCache over the memory store", () => {
+  it("answers what the reference allows, however operations, loads and failures interleave", () =>
+    fc.assert(
+      fc.property(scenario({ fine: true, maxLength: 30 }), (scenario) => Effect.runSync(play(scenario, inMemory))),
+      { numRuns: Number(FC_RUNS), includeErrorInReport: true, ...replay }
+    ))
+
+  it("a bulk read takes each key from the load that it joined for that key", () =>
+    run(
+      getOrSet({ keys: [0, 1], loader: "later" }),
+      remove({ keys: [0] }),
+      getOrSet({ keys: [0], slow: true }),
+      getOrSet({ keys: [0, 1] })
+    ))
+
+  it("nobody is given what a bulk load had found in the store and has expired since", () =>
+    run(
+      set({ node: 1, keys: [0], timeToLive: 10 * minute }),
+      getOrSet({ keys: [0, 1], loader: "later" }),
+      advance(10 * minute),
+      getOrSet({ keys: [0] })
+    ))
+
+  it("a load that ends in an interruption takes no waiter from another load", () =>
+    run(
+      getOrSet({ keys: [0], loader: "later", outcome: "interruption" }),
+      getOrSet({ keys: [1, 0], slow: true }),
+      getOrSet({ keys: [1] }),
+      deliver
+    ))
+
+  it("what is set leaves memory no later than the store", () =>
+    run(
+      set({ keys: [0], timeToLive: 10 * minute, slow: true }),
+      deliver,
+      advance(1000),
+      deliver,
+      advance(10 * minute - 1000),
+      getOrSet({ keys: [0] })
+    ))
+
+  it("nothing was there once it has expired", () =>
+    run(set({ keys: [0], timeToLive: 10 * minute }), advance(10 * minute), remove({ keys: [0] })))
+
+  it("a load that takes as long as a fence lasts stores nothing", () =>
+    runDeaf(
+      getOrSet({ keys: [0], loader: "later", slow: true }),
+      deliver,
+      deliver,
+      remove({ node: 1, keys: [0] }),
+      advance(10 * minute),
+      deliver,
+      { _tag: "Sweep", limit: 100 },
+      deliver,
+      deliver,
+      getOrSet({ node: 1, keys: [0] })
+    ))
+
+  it("a load is refused that began before everything was cleared, also where there was nothing", () =>
+    runDeaf(
+      getOrSet({ keys: [0], loader: "later" }),
+      remove({ node: 1, _tag: "ClearAll" }),
+      deliver,
+      getOrSet({ node: 1, keys: [0] })
+    ))
+})
+
+const run = (...commands: ReadonlyArray<Command>): void =>
+  Effect.runSync(play({ nodes: 2, bus: true, fine: false, seed: 0, commands }, inMemory))
+
+/** The nodes hear nothing of one another, so all depends on the store. */
+const runDeaf = (...commands: ReadonlyArray<Command>): void =>
+  Effect.runSync(play({ nodes: 2, bus: false, fine: false, seed: 0, commands }, inMemory))
+
+const minute = 60_000
+
+const target = { node: 0, space: 0, slow: false } satisfies Partial<Operation>
+
+const getOrSet = (read: Partial<Read> & Pick<Read, "keys">): Read => ({
+  ...target,
+  _tag: "Read",
+  loader: "now",
+  outcome: "value",
+  force: false,
+  skip: [],
+  keep: true,
+  timeToLive: undefined,
+  ...read
+})
+
+const set = (write: Partial<Write> & Pick<Write, "keys">): Write => ({
+  ...target,
+  _tag: "Set",
+  timeToLive: undefined,
+  ...write
+})
+
+const remove = (removal: Partial<Removal>): Removal => ({ ...target, _tag: "Invalidate", keys: [], ...removal })
+
+const advance = (millis: number): Command => ({ _tag: "Advance", millis })
+
+const deliver: Command = { _tag: "Deliver", index: 0 }

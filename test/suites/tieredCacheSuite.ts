@@ -1,0 +1,50 @@
+/** What every `TieredCache` promises, whatever store it stands on. */
+import { layer as layerOf } from "@effect/vitest"
+import { type Duration, Effect, type Layer } from "effect"
+import { describe } from "vitest"
+import type { CacheStore } from "../../src/CacheStore.ts"
+import { bulkSuite } from "./bulkSuite.ts"
+import { bothTiers, inWorld, type Test, type Topology } from "./cacheNode.ts"
+import { clusterSuite } from "./clusterSuite.ts"
+import { flightSuite } from "./flightSuite.ts"
+import { keySuite, listSuite } from "./keySuite.ts"
+import { readSuite } from "./readSuite.ts"
+import { tierSuite } from "./tierSuite.ts"
+
+export interface Backend<R, E> {
+  readonly name: string
+  readonly layer: Layer.Layer<CacheStore | R, E>
+  /** Moves the clock of the caches and that of the store. */
+  readonly advance: (duration: Duration.Input) => Effect.Effect<unknown, unknown, R>
+  /** By how much the store's clock may run on during a test, in milliseconds. */
+  readonly drift: number
+  readonly topologies: ReadonlyArray<Topology>
+}
+
+/** `more`: what only caches over this store promise. */
+export const suite = <R, E>(backend: Backend<R, E>, more?: (test: Test<R>) => void): void =>
+  layerOf(backend.layer, { timeout: "60 seconds" })(`TieredCache: ${backend.name}`, (it) => {
+    const testWith =
+      (topology: Topology): Test<R> =>
+      (name, body) =>
+        it.effect(name, () =>
+          Effect.flatMap(Effect.context<R>(), (context) => {
+            const advance = (duration: Duration.Input) =>
+              Effect.asVoid(Effect.orDie(Effect.provideContext(backend.advance(duration), context)))
+            return inWorld({ advance, drift: backend.drift, topology }, body)
+          })
+        )
+    for (const topology of backend.topologies) {
+      const test = testWith(topology)
+      describe(topology.name, () => {
+        readSuite(test)
+        flightSuite(test)
+        bulkSuite(test)
+        keySuite(test)
+        if (topology.store) listSuite(test)
+        if (topology.store && topology.memory) tierSuite(test)
+      })
+    }
+    describe("two nodes", () => clusterSuite(testWith(bothTiers)))
+    if (more !== undefined) describe("beyond that", () => more(testWith(bothTiers)))
+  })
