@@ -97,7 +97,11 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
         // The store's clock has run since it took the row: memory must not outlive it.
         const freshUntil = startedAt + row.timeToLive
         const expiresAt = Math.min(freshUntil, now + space.policy.memoryTimeToLive)
-        space.partition.put(id, { value, createdAt: startedAt, expiresAt, freshUntil, size: row.size, tags: row.tags }, now)
+        space.partition.put(
+          id,
+          { value, createdAt: startedAt, expiresAt, freshUntil, size: row.size, tags: row.tags },
+          now
+        )
       })
       return { _tag: "Keys", namespace: space.namespace.name, keys: rows.map(({ key }) => key) }
     }).pipe(

@@ -128,7 +128,7 @@ export class SingleFlight<Id, A> {
     flight.exit = exit
     this.#flights.delete(flight)
     for (const id of flight.ids) this.divert(id, flight)
-    for (const observer of [...flight.observers]) observer(exit)
+    for (const observer of flight.observers) observer(exit)
   }
 
   /** The flights that this was the last to wait for end here. */
