@@ -46,7 +46,7 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("TieredCac
             Effect.flatMap(onPostgres, (stage) => play(scenario, () => Effect.succeed(stage)))
           )
         )
-        const numRuns = Math.ceil(Number(FC_RUNS) / 20)
+        const numRuns = Math.ceil(Number(FC_RUNS) / 10)
         return Effect.promise(() => fc.assert(property, { numRuns, includeErrorInReport: true, ...replay }))
       }),
     { timeout: 600_000 }
