@@ -25,7 +25,7 @@ const onPostgres: Effect.Effect<Stage, never, CacheStore | PgClient.PgClient> = 
   yield* sql`truncate cache_entries, cache_namespaces, cache_epoch`
   return {
     store: yield* CacheStore,
-    inSteps: false,
+    answersAtOnce: false,
     wait: Effect.promise(() => new Promise((resolve) => setImmediate(resolve))),
     advance: (millis: number) =>
       sql`
@@ -49,6 +49,6 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("TieredCac
         const numRuns = Math.ceil(Number(FC_RUNS) / 10)
         return Effect.promise(() => fc.assert(property, { numRuns, includeErrorInReport: true, ...replay }))
       }),
-    { timeout: 600_000 }
+    { timeout: 3_600_000 }
   )
 })

@@ -14,8 +14,8 @@ import { World } from "./World.ts"
 /** The store that a scenario is played on, empty at the start. */
 export interface Stage {
   readonly store: CacheStore["Service"]
-  /** Whether the store answers in steps of the scheduler, so that a test can stop in between. */
-  readonly inSteps: boolean
+  /** Whether the store answers without waiting for anything, so that a test can stop in between. */
+  readonly answersAtOnce: boolean
   /** Waits for something to happen outside of the scheduler. */
   readonly wait: Effect.Effect<void>
   /** Moves the store's clock, if it is not the stepper's. */
@@ -51,6 +51,7 @@ class Play {
     this.world = new World({
       stepper,
       store: stage.store,
+      answersAtOnce: stage.answersAtOnce,
       nodes: scenario.nodes,
       bus: scenario.bus,
       config: { policy: { memoryTimeToLive: "20 minutes" } },
@@ -105,7 +106,7 @@ class Play {
         return this.interrupt(command.index)
       case "Step":
         this.step(command.count)
-        return this.stage.inSteps ? Effect.void : this.settle
+        return this.stage.answersAtOnce ? Effect.void : this.settle
       case "Advance":
         return this.settle.pipe(
           Effect.andThen(Effect.sync(() => this.stepper.advance(command.millis))),
@@ -119,7 +120,7 @@ class Play {
         return Effect.void
       default:
         this.start({ ...command, node: command.node % this.scenario.nodes })
-        if (command.steps === undefined || !this.stage.inSteps) return this.settle
+        if (command.steps === undefined || !this.stage.answersAtOnce) return this.settle
         this.step(command.steps)
         return Effect.void
     }

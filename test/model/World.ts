@@ -50,6 +50,8 @@ interface Held {
 export interface Options {
   readonly stepper: Stepper
   readonly store: CacheStore["Service"]
+  /** Whether the store answers without waiting for anything. Default true. */
+  readonly answersAtOnce?: boolean
   readonly nodes: number
   readonly config?: CacheConfigInput
   readonly maxEntries?: number
@@ -69,11 +71,22 @@ export class World {
   readonly #observer: Observer | undefined
   readonly #scope = Scope.makeUnsafe()
   readonly #store: CacheStore["Service"]
+  readonly #answersAtOnce: boolean
 
-  constructor({ bus = true, config = {}, maxEntries = 10_000, nodes, observer, stepper, store }: Options) {
+  constructor({
+    answersAtOnce = true,
+    bus = true,
+    config = {},
+    maxEntries = 10_000,
+    nodes,
+    observer,
+    stepper,
+    store
+  }: Options) {
     used.clear()
     this.stepper = stepper
     this.#store = store
+    this.#answersAtOnce = answersAtOnce
     this.#observer = observer
     const shared = this.#build(InvalidationBus.layerMemory)
     this.nodes = Array.from({ length: nodes }, (_, node) => {
@@ -179,7 +192,8 @@ export class World {
         Effect.suspend(() => {
           asked = true
           this.answering++
-          return inStore
+          // A store that answers at once is asked in one step, so that no interruption hides what it did.
+          return this.#answersAtOnce ? Effect.runSyncExit(inStore) : inStore
         }),
         () =>
           Effect.sync(() => {
