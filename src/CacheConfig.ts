@@ -62,6 +62,8 @@ const Document = Schema.Struct({
     Schema.Struct({
       readTimeout: Schema.optionalKey(CachePolicy.Interval),
       writeTimeout: Schema.optionalKey(CachePolicy.Interval),
+      breakerFailures: Schema.optionalKey(CachePolicy.Positive),
+      breakerProbeInterval: Schema.optionalKey(CachePolicy.Interval),
       sweepInterval: Schema.optionalKey(CachePolicy.Interval),
       migrate: Schema.optionalKey(Flag)
     })
@@ -92,6 +94,10 @@ export interface CacheConfigInput {
     readonly readTimeout?: Duration.Input
     /** How long a write, removal or clear may take. Default 2 seconds. */
     readonly writeTimeout?: Duration.Input
+    /** After how many failures in a row reads and fills leave the store alone. Default 5. */
+    readonly breakerFailures?: number
+    /** How often a store that is left alone is tried again, by one call. Default 1 second. */
+    readonly breakerProbeInterval?: Duration.Input
     /** How often dead rows are removed. Default 1 minute. */
     readonly sweepInterval?: Duration.Input
     /** Whether the layer brings the database's tables up to date. Default true. */
@@ -115,6 +121,8 @@ export const variables = {
   CACHE_MEMORY_CLEANUP_INTERVAL: "memory.cleanupInterval",
   CACHE_STORE_READ_TIMEOUT: "store.readTimeout",
   CACHE_STORE_WRITE_TIMEOUT: "store.writeTimeout",
+  CACHE_STORE_BREAKER_FAILURES: "store.breakerFailures",
+  CACHE_STORE_BREAKER_PROBE_INTERVAL: "store.breakerProbeInterval",
   CACHE_STORE_SWEEP_INTERVAL: "store.sweepInterval",
   CACHE_STORE_MIGRATE: "store.migrate"
 } as const
@@ -145,6 +153,8 @@ export class CacheConfig extends Context.Service<
     readonly store: {
       readonly readTimeout: Duration.Duration
       readonly writeTimeout: Duration.Duration
+      readonly breakerFailures: number
+      readonly breakerProbeInterval: Duration.Duration
       readonly sweepInterval: Duration.Duration
       readonly migrate: boolean
     }
@@ -295,6 +305,8 @@ const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<
     store: {
       readTimeout: store.readTimeout ?? Duration.millis(500),
       writeTimeout: store.writeTimeout ?? Duration.seconds(2),
+      breakerFailures: store.breakerFailures ?? 5,
+      breakerProbeInterval: store.breakerProbeInterval ?? Duration.seconds(1),
       sweepInterval: store.sweepInterval ?? Duration.minutes(1),
       migrate: store.migrate ?? true
     }

@@ -46,6 +46,23 @@ export class StoreTimeout extends Schema.TaggedError<StoreTimeout>()("StoreTimeo
 }
 
 /**
+ * The store has not answered for a while and is not asked just now; it is asked
+ * again in `retryAfter` milliseconds at the earliest. Retryable.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class CircuitOpen extends Schema.TaggedError<CircuitOpen>()("CircuitOpen", {
+  operation: Schema.String,
+  retryAfter: Schema.Number
+}) {
+  readonly isRetryable = true
+  override get message(): string {
+    return `the store was not asked to ${this.operation}: it is down and is tried again in ${this.retryAfter} ms`
+  }
+}
+
+/**
  * The store holds a schema that this version of the library cannot work with,
  * or its migrations could not be run.
  *
@@ -176,6 +193,7 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>()("InvalidC
 export const CacheErrorReason = Schema.Union([
   StoreUnavailable,
   StoreTimeout,
+  CircuitOpen,
   MigrationFailed,
   InvalidKey,
   EncodeFailed,

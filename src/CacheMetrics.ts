@@ -4,7 +4,7 @@
  * Nothing is added to a hit: each series reads its counter when an exporter asks
  * for it, so it is exact at every scrape. The labels are the namespace, the tier,
  * the outcome of a load and the cause of a removal, never a key, so there are as
- * many series as namespaces times twenty-seven. The series go when the cache closes.
+ * many series as namespaces times twenty-eight. The series go when the cache closes.
  *
  * The caches of one process that share a metric registry should differ in a
  * metric attribute (`Metric.CurrentMetricAttributes`) if their namespaces have
@@ -36,12 +36,13 @@ const counters: ReadonlyArray<
   ["cache_misses_total", "lookups that a tier did not answer", { tier: "memory" }, "memoryMisses"],
   ["cache_misses_total", "lookups that a tier did not answer", { tier: "store" }, "storeMisses"],
   ["cache_store_errors_total", "store calls that failed or timed out", {}, "storeErrors"],
+  ["cache_store_skipped_total", "store calls not made, the store being down", {}, "storeSkipped"],
   ["cache_undecodable_total", "rows that no longer decode", {}, "undecodable"],
   ["cache_refused_total", "loads whose key changed under them", {}, "refused"],
   ["cache_loads_total", "loader runs that ended", { outcome: "success" }, "loadSuccess"],
   ["cache_loads_total", "loader runs that ended", { outcome: "failure" }, "loadFailure"],
   ["cache_loads_total", "loader runs that ended", { outcome: "interrupted" }, "loadInterrupted"],
-  ["cache_load_seconds_total", "time that loaders ran", {}, "loadTime", 1 / 1000],
+  ["cache_load_seconds_total", "time that loaders ran", {}, "loadTime", 1000],
   ["cache_coalesced_total", "callers that shared another's load", {}, "coalesced"],
   ["cache_sets_total", "keys stored explicitly", {}, "sets"],
   ["cache_invalidations_total", "keys invalidated", {}, "invalidations"],
@@ -81,11 +82,11 @@ export const make: Effect.Effect<CacheMetrics, never, Scope.Scope> = Effect.gen(
     registrations.push(Metric.registerUnsafe(metric, context, { get, update: noop, modify: noop }))
   return {
     register: (namespace, { counters: counts, partition }) => {
-      for (const [name, description, labels, counter, scale = 1] of counters) {
+      for (const [name, description, labels, counter, per = 1] of counters) {
         register(
           Metric.counter(name, { description, attributes: { namespace, ...labels }, incremental: true }),
           () => ({
-            count: counts[counter] * scale,
+            count: counts[counter] / per,
             incremental: true
           })
         )

@@ -57,6 +57,8 @@ export interface CacheStats {
   readonly store: TierStats & {
     /** Calls to the store that failed or timed out. */
     readonly errors: number
+    /** Calls that were not made, because the store was down. */
+    readonly skipped: number
     /** Rows that no longer decode, or are of another version of the namespace: misses. */
     readonly undecodable: number
     /** Loaded values that the store refused because the key had changed since the load began. */
@@ -100,6 +102,7 @@ export interface Counters {
   storeHits: number
   storeMisses: number
   storeErrors: number
+  storeSkipped: number
   undecodable: number
   refused: number
   loads: number
@@ -149,6 +152,7 @@ export const makeCounters = (): Counters => ({
   storeHits: 0,
   storeMisses: 0,
   storeErrors: 0,
+  storeSkipped: 0,
   undecodable: 0,
   refused: 0,
   loads: 0,
@@ -188,6 +192,7 @@ export const snapshot = (namespaces: Iterable<NamespaceStats>): CacheStats => {
     store: {
       ...tier(sum.storeRequests, sum.storeHits, sum.storeMisses),
       errors: sum.storeErrors,
+      skipped: sum.storeSkipped,
       undecodable: sum.undecodable,
       refused: sum.refused
     },

@@ -43,6 +43,8 @@ const settingsOf = (config: CacheConfig["Service"]) => {
     CACHE_MEMORY_CLEANUP_INTERVAL: Duration.toMillis(memory.cleanupInterval),
     CACHE_STORE_READ_TIMEOUT: Duration.toMillis(store.readTimeout),
     CACHE_STORE_WRITE_TIMEOUT: Duration.toMillis(store.writeTimeout),
+    CACHE_STORE_BREAKER_FAILURES: store.breakerFailures,
+    CACHE_STORE_BREAKER_PROBE_INTERVAL: Duration.toMillis(store.breakerProbeInterval),
     CACHE_STORE_SWEEP_INTERVAL: Duration.toMillis(store.sweepInterval),
     CACHE_STORE_MIGRATE: store.migrate
   } satisfies Record<keyof typeof variables, unknown>
@@ -58,16 +60,24 @@ const defaults = {
   CACHE_MEMORY_CLEANUP_INTERVAL: 60_000,
   CACHE_STORE_READ_TIMEOUT: 500,
   CACHE_STORE_WRITE_TIMEOUT: 2000,
+  CACHE_STORE_BREAKER_FAILURES: 5,
+  CACHE_STORE_BREAKER_PROBE_INTERVAL: 1000,
   CACHE_STORE_SWEEP_INTERVAL: 60_000,
   CACHE_STORE_MIGRATE: true
 }
 
 const lifetimes = ["CACHE_DEFAULT_TTL", "CACHE_NEGATIVE_TTL", "CACHE_MEMORY_TTL"] as const
-const sizes = ["CACHE_MAX_VALUE_SIZE", "CACHE_MEMORY_MAX_ENTRIES", "CACHE_MEMORY_MAX_SIZE"] as const
+const sizes = [
+  "CACHE_MAX_VALUE_SIZE",
+  "CACHE_MEMORY_MAX_ENTRIES",
+  "CACHE_MEMORY_MAX_SIZE",
+  "CACHE_STORE_BREAKER_FAILURES"
+] as const
 const intervals = [
   "CACHE_MEMORY_CLEANUP_INTERVAL",
   "CACHE_STORE_READ_TIMEOUT",
   "CACHE_STORE_WRITE_TIMEOUT",
+  "CACHE_STORE_BREAKER_PROBE_INTERVAL",
   "CACHE_STORE_SWEEP_INTERVAL"
 ] as const
 
@@ -280,7 +290,14 @@ describe("CACHE_CONFIG", () => {
           policy: { timeToLive: "2 hours", negativeTimeToLive: 5, memoryTimeToLive: { seconds: 6 }, maxValueSize: 7 },
           namespaces: { "user-sessions.v2": { timeToLive: "1 minute" } },
           memory: { maxEntries: 8, maxSize: 9, cleanupInterval: "10 millis" },
-          store: { readTimeout: 11, writeTimeout: 12, sweepInterval: 13, migrate: false }
+          store: {
+            readTimeout: 11,
+            writeTimeout: 12,
+            breakerFailures: 14,
+            breakerProbeInterval: 15,
+            sweepInterval: 13,
+            migrate: false
+          }
         })
       )
       assert.deepStrictEqual(settingsOf(config), {
@@ -293,6 +310,8 @@ describe("CACHE_CONFIG", () => {
         CACHE_MEMORY_CLEANUP_INTERVAL: 10,
         CACHE_STORE_READ_TIMEOUT: 11,
         CACHE_STORE_WRITE_TIMEOUT: 12,
+        CACHE_STORE_BREAKER_FAILURES: 14,
+        CACHE_STORE_BREAKER_PROBE_INTERVAL: 15,
         CACHE_STORE_SWEEP_INTERVAL: 13,
         CACHE_STORE_MIGRATE: false
       })

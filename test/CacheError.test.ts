@@ -3,6 +3,7 @@ import { Effect, Exit, Option, Schema } from "effect"
 import {
   CacheError,
   CacheErrorReason,
+  CircuitOpen,
   EncodeFailed,
   InvalidConfig,
   InvalidKey,
@@ -27,6 +28,11 @@ const reasons: ReadonlyArray<readonly [reason: CacheErrorReason, isRetryable: bo
     new StoreTimeout({ operation: "write", timeout: 2000 }),
     true,
     "the store did not write within 2000 ms; raise CACHE_STORE_READ_TIMEOUT or CACHE_STORE_WRITE_TIMEOUT if that is normal here"
+  ],
+  [
+    new CircuitOpen({ operation: "read", retryAfter: 700 }),
+    true,
+    "the store was not asked to read: it is down and is tried again in 700 ms"
   ],
   [
     new MigrationFailed({ problem: "table cache_entries is missing; run the migrations" }),

@@ -137,7 +137,7 @@ describe("CacheMetrics", () => {
     Effect.gen(function* () {
       const metrics = yield* CacheMetrics.make
       const counters = makeCounters()
-      ;(Object.keys(counters) as Array<keyof Counters>).forEach((counter, i) => (counters[counter] = 1000 + i))
+      ;(Object.keys(counters) as Array<keyof Counters>).forEach((counter, i) => (counters[counter] = 1000 * (i + 1)))
       const partition = MemoryCache.make({ maxEntries: 1, maxSize: 1000 }).partition<unknown>("ns")
       metrics.register("ns", { counters, partition })
       const values = new Set((yield* series).values())

@@ -120,6 +120,7 @@ describe("CacheStats", () => {
             misses: 11,
             hitRate: 3 / 14,
             errors: 0,
+            skipped: 0,
             undecodable: 0,
             refused: 1
           },

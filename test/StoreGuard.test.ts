@@ -9,7 +9,13 @@ import * as StoreGuard from "../src/StoreGuard.ts"
 import { breakable } from "./suites/brokenStore.ts"
 import { start } from "./suites/cacheNode.ts"
 
-const timeouts = { readTimeout: Duration.millis(500), writeTimeout: Duration.seconds(2) }
+/** The breaker has tests of its own. */
+const timeouts = {
+  readTimeout: Duration.millis(500),
+  writeTimeout: Duration.seconds(2),
+  breakerFailures: Number.MAX_SAFE_INTEGER,
+  breakerProbeInterval: Duration.seconds(1)
+}
 
 const guarded = Effect.gen(function* () {
   const broken = breakable(yield* MemoryStore.make)
@@ -147,6 +153,26 @@ describe("StoreGuard", () => {
     })
   )
 
+  it.effect("a store that comes and goes is one outage, over when none has failed for a while", () =>
+    Effect.gen(function* () {
+      const { break: breakStore, guard, mend } = yield* guarded
+      const comeAndGo = Effect.gen(function* () {
+        for (let i = 0; i < 20; i++) {
+          breakStore("fails")
+          yield* Effect.exit(guard.read("ns", ["a"]))
+          mend()
+          yield* TestClock.adjust("999 millis")
+          yield* guard.read("ns", ["a"])
+        }
+      })
+      assert.lengthOf(yield* logged(comeAndGo), 1)
+      assert.strictEqual(guard.health().status, "Down")
+      yield* TestClock.adjust("1 millis")
+      assert.lengthOf(yield* logged(guard.read("ns", ["a"])), 1)
+      assert.strictEqual(guard.health().status, "Up")
+    })
+  )
+
   it.effect("a crowd of calls that fails at the same time is one outage, however their steps fall", () =>
     Effect.gen(function* () {
       const { break: breakStore, guard, mend } = yield* guarded
@@ -160,6 +186,7 @@ describe("StoreGuard", () => {
         breakStore("fails")
         assert.strictEqual((yield* logged(stepped)).length, 1, `down, ${steps} steps`)
         mend()
+        yield* TestClock.adjust(timeouts.breakerProbeInterval)
         assert.strictEqual((yield* logged(stepped)).length, 1, `up, ${steps} steps`)
       }
     })

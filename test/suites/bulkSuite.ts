@@ -207,6 +207,22 @@ export const bulkSuite = (test: Test): void => {
       assert.strictEqual(interruptions(), 1)
     }))
 
+  test("C29 a bulk call that fails ends the loads that nobody else waits for", ({ namespace, node }) =>
+    Effect.gen(function* () {
+      const { cache } = yield* node()
+      const ns = namespace(numbers)
+      const failing = controlled<number, string>()
+      const own = controlled<ReadonlyArray<number>>()
+      const single = yield* start(cache.getOrSet(ns, 1, failing.loader))
+      yield* failing.began
+      const bulk = yield* start(cache.getOrSetMany(ns, [1, 2], () => own.loader))
+      yield* own.began
+      yield* failing.end(Exit.fail("gone"))
+      assert.strictEqual(yield* Effect.flip(Fiber.join(bulk as Fiber.Fiber<unknown, unknown>)), "gone")
+      assert.strictEqual(own.interruptions(), 1)
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(single)))
+    }))
+
   test("getMany answers in the order of the request, and with nothing where there is nothing", ({ namespace, node }) =>
     Effect.gen(function* () {
       const { cache } = yield* node()

@@ -107,6 +107,23 @@ export const clusterSuite = (test: Test): void => {
       assert.strictEqual((yield* b.cache.statsOf(ns)).store.refused, 2)
     }))
 
+  test("C50 without the bus too, the store refuses what was loaded before a clear", ({ namespace, node }) =>
+    Effect.gen(function* () {
+      const { cache } = yield* node()
+      const store = yield* CacheStore
+      for (const clear of [(name: string) => store.clear(name), () => store.clearAll]) {
+        const ns = namespace({ value: Schema.Int })
+        const { began, end, loader } = controlled<number>()
+        const load = yield* start(cache.getOrSet(ns, "a", loader))
+        yield* began
+        yield* clear(ns.name)
+        yield* end(Exit.succeed(1))
+        assert.strictEqual(yield* Fiber.join(load), 1)
+        assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.none())
+        assert.strictEqual((yield* cache.statsOf(ns)).store.refused, 1)
+      }
+    }))
+
   test("C49 a change between the store's answer to a write and memory's part of it is not overwritten", ({
     namespace,
     node

@@ -92,6 +92,7 @@ export const flightSuite = (test: Test): void => {
       const began = Deferred.makeUnsafe<void>()
       const cleaning = Deferred.makeUnsafe<void>()
       const cleaned = Deferred.makeUnsafe<void>()
+      yield* Effect.addFinalizer(() => Deferred.succeed(cleaned, undefined))
       let finalized = false
       const loader = Effect.andThen(Deferred.succeed(began, undefined), Effect.never).pipe(
         Effect.onInterrupt(() =>
@@ -141,6 +142,7 @@ export const flightSuite = (test: Test): void => {
       const began = Deferred.makeUnsafe<void>()
       const cleaning = Deferred.makeUnsafe<void>()
       const cleaned = Deferred.makeUnsafe<void>()
+      yield* Effect.addFinalizer(() => Deferred.succeed(cleaned, undefined))
       const loader = Effect.andThen(Deferred.succeed(began, undefined), Effect.never).pipe(
         Effect.onInterrupt(() => Effect.andThen(Deferred.succeed(cleaning, undefined), Deferred.await(cleaned)))
       )

@@ -310,8 +310,9 @@ export const readSuite = (test: Test): void => {
     Effect.gen(function* () {
       const { cache } = yield* node()
       const ns = namespace({ value: Schema.Int })
-      const slow = Effect.as(advance("11 minutes"), 1)
-      assert.strictEqual(yield* cache.getOrSet(ns, "a", slow), 1)
+      assert.strictEqual(yield* cache.getOrSet(ns, "a", Effect.as(advance("11 minutes"), 1)), 1)
       assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.none())
+      assert.strictEqual(yield* cache.getOrSet(ns, "b", Effect.as(advance("9 minutes"), 2)), 2)
+      assert.deepStrictEqual(yield* cache.get(ns, "b"), Option.some(2))
     }))
 }
