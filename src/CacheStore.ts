@@ -16,8 +16,10 @@
  *   the value only if nobody has written, removed or cleared the key since.
  * - `write` is unconditional and wins over every fill whose fence is older.
  * - `remove` and `clear` leave nothing that a later `read` could return, and
- *   refuse every fill whose fence is older, for at least `fenceLifetime`. A
- *   load that takes longer than that must not be filled.
+ *   refuse every fill whose fence is older.
+ * - A fill whose fence is older than `fenceLifetime` by the store's clock is
+ *   refused, whatever happened since: the store need not remember an invalidation
+ *   for longer than that.
  * - A call either happens as a whole or fails as a whole with a `CacheError`.
  * - Any string is a namespace, a key or a tag of its own, except that none may
  *   hold NUL or a lone surrogate.

@@ -238,7 +238,7 @@ const writeBack = Effect.fnUntraced(function* <K, A, F extends OnStoreFailure, E
     if (Exit.isFailure(row)) yield* keptNowhere(self, namespace, space, errorOf(row))
     else if (timeToLive > 0) loaded.push({ ...want, row: row.value, entry })
   }
-  // Past that, the store may have forgotten an invalidation that the load must not undo.
+  // The store would refuse it, and those who tell of invalidations may have forgotten one by now.
   if (now - startedAt >= Duration.toMillis(self.store.fenceLifetime)) return
   const fills = loaded.flatMap((load) =>
     route.keepStore && load.fence !== undefined && !load.local.broken ? [{ ...load.row, fence: load.fence, load }] : []

@@ -64,7 +64,7 @@ const fenceLifetime = 10 * 60_000
 
 const readRow = (self: Memory, namespace: string, key: KeyText): StoredRow | NoRow => {
   const row = self.namespaces.get(namespace)?.get(key)
-  const fence = { version: row?.version ?? 0, generation: generationOf(self, namespace) }
+  const fence = { version: row?.version ?? 0, generation: generationOf(self, namespace), takenAt: now(self) }
   if (!isLive(self, namespace, row)) return { _tag: "NoRow", fence }
   return {
     _tag: "Row",
@@ -80,6 +80,7 @@ const readRow = (self: Memory, namespace: string, key: KeyText): StoredRow | NoR
 const fillRow = (self: Memory, namespace: string, row: FillRow): boolean => {
   const present = self.namespaces.get(namespace)?.get(row.key)
   const holds =
+    now(self) - row.fence.takenAt < fenceLifetime &&
     row.fence.generation === generationOf(self, namespace) &&
     (present === undefined || present.version === row.fence.version)
   if (holds) putRow(self, namespace, row)

@@ -13,7 +13,9 @@
  * **Inside a transaction** that the store joins, the second step waits for the
  * commit, and does not happen if the transaction is rolled back. A value that was
  * set there is not put into memory: between the commit and that step another
- * change of the key may have begun and ended.
+ * change of the key may have begun and ended. Where the acknowledgement of the
+ * commit is lost, nobody knows that it happened: that step is left out, and memory
+ * may be stale for as long as its entries live.
  *
  * Bad input (a key or value that its schema refuses, a value over the limit, a
  * lifetime that makes no sense) is refused before anything is changed.

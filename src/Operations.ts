@@ -43,7 +43,10 @@ export interface GetOptions {
 export interface GetOrSetOptions extends GetOptions {
   /** How long what is loaded stays fresh; overrides the policy. `0` keeps nothing. */
   readonly timeToLive?: Duration.Input
-  /** Runs the loader now, whatever is cached; later callers join this load. Default false. */
+  /**
+   * Runs the loader now, whatever is cached; later callers join this load. Default
+   * false. This is no invalidation: other processes keep what they have in memory.
+   */
   readonly force?: boolean
   /** `false` keeps what is loaded in no tier, and shares it with nobody. Default true. */
   readonly store?: boolean
@@ -123,7 +126,7 @@ export interface Operations {
    * The values of many keys in the order of `keys`, which may repeat. One round
    * trip reads them from the store, one writes what was loaded; `loadMissing`
    * runs at most once, with the distinct keys that nobody has and nobody else is
-   * loading.
+   * loading. Its failure is the failure of all who wait for one of those keys.
    */
   readonly getOrSetMany: <K, A, F extends OnStoreFailure, E, R>(
     namespace: Namespace<K, A, F>,

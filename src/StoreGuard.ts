@@ -70,11 +70,7 @@ export const make = (
         return store.inTransaction(fiber.context) ? attempt : breaker.through(operation, attempt)
       })
     return {
-      fenceLifetime: Duration.subtract(
-        store.fenceLifetime,
-        // A fill that is sent in time may arrive as late as it may take.
-        Duration.min(writeTimeout, Duration.times(store.fenceLifetime, 0.5))
-      ),
+      fenceLifetime: store.fenceLifetime,
       inTransaction: store.inTransaction,
       afterCommit: store.afterCommit,
       scan: (namespace) => pulledInTime(readTimeout, store.scan(namespace)),

@@ -15,8 +15,8 @@
 export type KeyText = string
 
 /**
- * What the store remembers of a key at the start of a load. Opaque outside the
- * store that made it.
+ * What the store remembers of a key at the start of a load, and when that was by
+ * its own clock. Opaque outside the store that made it.
  *
  * @category models
  * @since 0.1.0
@@ -24,6 +24,7 @@ export type KeyText = string
 export interface Fence {
   readonly version: number
   readonly generation: number
+  readonly takenAt: number
 }
 
 /**

@@ -342,7 +342,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
         store.read(ns, keys),
         store.fill(
           ns,
-          keys.map((key) => fenced(row(key, 1), { version: 0, generation: 0 }))
+          keys.map((key) => fenced(row(key, 1), { version: 0, generation: 0, takenAt: Date.now() }))
         ),
         store.write(
           ns,
@@ -499,7 +499,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
 describe("PgCacheStore: failures", () => {
   const operations: Record<string, (store: Store) => Effect.Effect<unknown, CacheError>> = {
     read: (store) => store.read("n", ["k"]),
-    fill: (store) => store.fill("n", [fenced(row("k", 1), { version: 0, generation: 0 })]),
+    fill: (store) => store.fill("n", [fenced(row("k", 1), { version: 0, generation: 0, takenAt: Date.now() })]),
     write: (store) => store.write("n", [row("k", 1)]),
     remove: (store) => store.remove("n", ["k"]),
     clear: (store) => store.clear("n"),

@@ -9,7 +9,8 @@
  *
  * - A fence is the version of the row (0: no row) and the generation of the
  *   namespace (how often it, or everything, was cleared). `fill` is an upsert on
- *   condition that both are the same. Where an invalidation of the same key is in
+ *   condition that both are the same and that the fence is younger than a tombstone
+ *   grows, by the database's clock and however late the statement arrives. Where an invalidation of the same key is in
  *   a transaction that is still open, it waits for the outcome at the row.
  * - `remove` leaves a tombstone. A row of another generation is dead; `clear` need
  *   not delete every row to make all of them invisible.
@@ -122,6 +123,7 @@ const read = (
   return sql<ReadRow>`
     select
       g.generation::float8 as current_generation,
+      date_part('epoch', statement_timestamp()) * 1000 as taken_at,
       e.cache_key,
       e.version::float8 as version,
       e.generation::float8 as generation,
@@ -136,8 +138,8 @@ const read = (
   `.pipe(
     Effect.map((rows) => {
       const found = new Map(rows.map((row) => [row.cache_key, row]))
-      const generation = rows[0]?.current_generation ?? 0
-      return stored.map((key) => toStoredRow(found.get(key), generation))
+      const { current_generation: generation = 0, taken_at: takenAt = 0 } = rows[0] ?? {}
+      return stored.map((key) => toStoredRow(found.get(key), generation, takenAt))
     }),
     Effect.mapError(unavailable("read"))
   )
@@ -145,6 +147,7 @@ const read = (
 
 interface ReadRow {
   readonly current_generation: number
+  readonly taken_at: number
   readonly cache_key: string | null
   readonly version: number
   readonly generation: number
@@ -155,8 +158,8 @@ interface ReadRow {
   readonly tags: ReadonlyArray<string>
 }
 
-const toStoredRow = (row: ReadRow | undefined, generation: number): StoredRow | NoRow => {
-  const fence: Fence = { version: row?.version ?? 0, generation }
+const toStoredRow = (row: ReadRow | undefined, generation: number, takenAt: number): StoredRow | NoRow => {
+  const fence: Fence = { version: row?.version ?? 0, generation, takenAt }
   if (row === undefined || row.data === null || row.generation !== generation) return { _tag: "NoRow", fence }
   return {
     _tag: "Row",
@@ -171,7 +174,7 @@ const toStoredRow = (row: ReadRow | undefined, generation: number): StoredRow | 
 
 // `fences` undefined: store whatever was there. Says which were stored.
 const upsert = (
-  { sql }: Store,
+  { fenceLifetime, sql }: Store,
   namespace: string,
   rows: ReadonlyArray<NewRow>,
   fences: ReadonlyArray<Fence> | undefined
@@ -200,10 +203,15 @@ const upsert = (
       ${column("int4", ({ schemaVersion }) => schemaVersion)},
       ${column("float8", ({ timeToLive }) => (timeToLive < forever ? timeToLive : null))},
       ${column("text", ({ tags }) => arrayLiteral(tags))},
-      ${column("int8", (_, i) => (fences === undefined ? null : BigInt(fences[i]!.generation)))}
-    ) as u (cache_key, long_key, data, data_size, schema_version, time_to_live, tags, generation)
+      ${column("int8", (_, i) => (fences === undefined ? null : BigInt(fences[i]!.generation)))},
+      ${column("float8", (_, i) => fences?.[i]!.takenAt ?? null)}
+    ) as u (cache_key, long_key, data, data_size, schema_version, time_to_live, tags, generation, taken_at)
     cross join (select ${currentGeneration(sql, namespace)} as generation) g
-    where u.generation is null or u.generation = g.generation
+    where (u.generation is null or u.generation = g.generation)
+      and (
+        u.taken_at is null
+        or date_part('epoch', clock_timestamp()) * 1000 < u.taken_at + ${PgTypes.float8(fenceLifetime)}
+      )
     order by u.cache_key collate "C"
     on conflict (namespace, cache_key) do update set
       data = excluded.data, data_size = excluded.data_size, schema_version = excluded.schema_version,

@@ -192,7 +192,8 @@ export const absent: CacheStore["Service"] = {
   fenceLifetime: Duration.minutes(10),
   inTransaction: () => false,
   afterCommit: (effect) => effect,
-  read: (_, keys) => Effect.succeed(keys.map(() => ({ _tag: "NoRow", fence: { version: 0, generation: 0 } }) as const)),
+  read: (_, keys) =>
+    Effect.succeed(keys.map(() => ({ _tag: "NoRow", fence: { version: 0, generation: 0, takenAt: 0 } }) as const)),
   fill: (_, rows) => Effect.succeed(rows.map(() => true)),
   write: () => Effect.void,
   remove: (_, keys) => Effect.succeed(keys.map(() => false)),

@@ -5,7 +5,7 @@
  * generations: it remembers when each key last changed.
  */
 import { assert, layer as layerOf } from "@effect/vitest"
-import { Effect, type Layer, Stream } from "effect"
+import { Duration, Effect, type Layer, Stream } from "effect"
 import * as fc from "fast-check"
 import { CacheStore, type Fence, type NewRow, type NoRow, type StoredRow } from "../../src/CacheStore.ts"
 import { escapeKeyText } from "../../src/JsonText.ts"
@@ -206,6 +206,18 @@ export const suite = <R, E>(
         )
       }
     }
+
+    it.effect("a fence older than the store remembers invalidations is refused, whatever happened since", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        const { fence } = yield* load(store, ns, "k")
+        const aged = (millis: number) => ({ ...fence, takenAt: fence.takenAt - millis })
+        const lifetime = Duration.toMillis(store.fenceLifetime)
+        assert.deepStrictEqual(yield* store.fill(ns, [fenced(row("k", "late"), aged(lifetime))]), [false])
+        assert.deepStrictEqual(yield* store.fill(ns, [fenced(row("k", "in time"), aged(lifetime - 60_000))]), [true])
+      })
+    )
 
     it.effect("a fence is broken neither by other keys nor by other namespaces", () =>
       Effect.gen(function* () {
