@@ -47,7 +47,7 @@ export type { Fence, KeyText, NewRow, NoRow, ScannedRow, StoredRow } from "./Sto
 export class CacheStore extends Context.Service<
   CacheStore,
   {
-    /** How long a fence is honoured after the invalidation that broke it. */
+    /** How old a fence may be for a fill to be stored under it: the longest that a load may take. */
     readonly fenceLifetime: Duration.Duration
 
     /** Whether the calling fiber is inside a transaction that this store would join. */

@@ -4,7 +4,7 @@
  *
  * A namespace holds nothing and connects to nothing; make it once, at module
  * level, and pass it to every operation. Two namespaces of one name in one cache
- * must be the same in schemas and version, or the second is refused.
+ * must be the same in schemas, policy and version, or the second is refused.
  *
  * **Keys.** Any key that its schema encodes to JSON. Equal keys meet whatever
  * the order of their fields, different keys never do; see `KeyCodec`.

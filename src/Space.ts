@@ -3,13 +3,13 @@
  * loads and lookups under way, its counters.
  *
  * A space is opened at the first use of a namespace and stays. A namespace of
- * the same name, key schema, value schema, version and `onStoreFailure` shares
- * it; any other of that name is refused, because one would decode what the other
- * encoded.
+ * the same name, key schema, value schema, policy, version and `onStoreFailure`
+ * shares it; any other of that name is refused, because one would decode what the
+ * other encoded, or keep it for as long as the other says.
  *
  * @since 0.1.0
  */
-import { Exit, Ref } from "effect"
+import { Equal, Exit, Ref } from "effect"
 import type { CacheConfig } from "./CacheConfig.ts"
 import type { CacheEntry } from "./CacheEntry.ts"
 import { CacheError, InvalidNamespace } from "./CacheError.ts"
@@ -108,14 +108,15 @@ const isSame = <K, A, K2, A2>(a: Namespace<K, A>, b: Namespace<K2, A2>): boolean
   Object.is(a.key, b.key) &&
   Object.is(a.value, b.value) &&
   a.version === b.version &&
-  a.onStoreFailure === b.onStoreFailure
+  a.onStoreFailure === b.onStoreFailure &&
+  Equal.equals(CachePolicy.resolve(a.policy), CachePolicy.resolve(b.policy))
 
 const conflict = ({ name }: { readonly name: string }) =>
   new CacheError({
     reason: new InvalidNamespace({
       namespace: name,
       problem:
-        "another namespace of this name with other schemas, version or onStoreFailure is in use; make it once and share it, or give it another name"
+        "another namespace of this name with other schemas, policy, version or onStoreFailure is in use; make it once and share it, or give it another name"
     })
   })
 
@@ -127,14 +128,15 @@ const conflict = ({ name }: { readonly name: string }) =>
  * @since 0.1.0
  */
 export const rowOf = <K, A>(
-  { namespace, policy }: Space<K, A>,
+  space: Space<K, A>,
   key: KeyText,
   value: A,
   options: SetOptions | undefined
 ): Exit.Exit<NewRow, CacheError> => {
+  const { namespace, policy } = space
   const encoded = namespace.values.encode(value, key, policy.maxValueSize)
   if (Exit.isFailure(encoded)) return Exit.failCause(encoded.cause)
-  return Exit.map(lifetimeOf(policy, value, options), (timeToLive) => ({
+  return Exit.map(lifetimeOf(space, value, options), (timeToLive) => ({
     key,
     ...encoded.value,
     schemaVersion: namespace.version,
@@ -143,14 +145,14 @@ export const rowOf = <K, A>(
   }))
 }
 
-const lifetimeOf = (
-  policy: CachePolicy.CachePolicy,
-  value: unknown,
+const lifetimeOf = <K, A>(
+  { namespace, policy }: Space<K, A>,
+  value: A,
   options: SetOptions | undefined
 ): Exit.Exit<number, CacheError> =>
   options?.timeToLive !== undefined
     ? Exit.map(
-        CachePolicy.decode({ timeToLive: options.timeToLive }),
+        CachePolicy.decode({ timeToLive: options.timeToLive }, namespace.name),
         (fields) => CachePolicy.resolve(fields).timeToLive
       )
     : Exit.succeed(isNegative(value) ? policy.negativeTimeToLive : policy.timeToLive)

@@ -161,6 +161,7 @@ const boardFlights = <K, A, F extends OnStoreFailure, E, R>(
   const { loadMissing, route, space } = load
   const flights = loadMissing === undefined ? space.lookups : space.loads
   const carriers = new Map<KeyId, Flight<Entries<A>, E | StoreFailure<F>, KeyId>>()
+  let boarded: ReadonlyArray<Flight<Entries<A>, E | StoreFailure<F>, KeyId>> = []
   const board = () => {
     const left: Array<Wanted<K>> = []
     for (const want of wanted.values()) {
@@ -181,14 +182,15 @@ const boardFlights = <K, A, F extends OnStoreFailure, E, R>(
       )
       for (const id of ids) carriers.set(id, started)
     }
-    return [...new Set(carriers.values())]
+    boarded = [...new Set(carriers.values())]
+    return boarded
   }
   // Each key from the flight that was boarded for it: another that carries it too may have been diverted.
   return Effect.map(flights.wait(board), (brought) => {
-    const boarded = [...new Set(carriers.values())]
+    const broughtBy = new Map(boarded.map((flight, index) => [flight, brought[index]!]))
     const entries = new Map<KeyId, CacheEntry<A>>()
     for (const [id, flight] of carriers) {
-      const entry = brought[boarded.indexOf(flight)]!.get(id)
+      const entry = broughtBy.get(flight)!.get(id)
       if (entry !== undefined) entries.set(id, entry)
     }
     return entries

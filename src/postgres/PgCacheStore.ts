@@ -10,8 +10,9 @@
  * - A fence is the version of the row (0: no row) and the generation of the
  *   namespace (how often it, or everything, was cleared). `fill` is an upsert on
  *   condition that both are the same and that the fence is younger than a tombstone
- *   grows, by the database's clock and however late the statement arrives. Where an invalidation of the same key is in
- *   a transaction that is still open, it waits for the outcome at the row.
+ *   grows, by the database's clock and however late the statement arrives. Where an
+ *   invalidation of the same key is in a transaction that is still open, it waits
+ *   for the outcome at the row.
  * - `remove` leaves a tombstone. A row of another generation is dead; `clear` need
  *   not delete every row to make all of them invisible.
  * - Rows are locked in the order of their keys, so that two calls on the same keys
@@ -44,8 +45,8 @@ import { escapeJsonText, escapeKeyText, unescapeJsonText, unescapeKeyText } from
 import * as PgSweeper from "./PgSweeper.ts"
 
 /**
- * How the store is set up. `fenceLifetime` (default 10 minutes) must be longer
- * than the longest load, and the same in all processes.
+ * How the store is set up. What a load brings that took longer than `fenceLifetime`
+ * (default 10 minutes) is not stored. It must be the same in all processes.
  *
  * @category models
  * @since 0.1.0

@@ -382,6 +382,19 @@ export const tierSuite = (test: Test): void => {
       assert.deepStrictEqual(yield* cache.get(first, "a"), Option.some(1))
     }))
 
+  test("of two namespaces of one name with other lifetimes, the second is refused, not given the first's", (world) =>
+    Effect.gen(function* () {
+      const { cache } = yield* world.node()
+      const first = world.namespace({ value: Schema.Int, timeToLive: "1 hour" })
+      const same = Namespace.make(first.name, { value: Schema.Int, timeToLive: "60 minutes" })
+      const other = Namespace.make(first.name, { value: Schema.Int, timeToLive: "1 minute" })
+      yield* cache.set(first, "a", 1)
+      assert.deepStrictEqual(yield* cache.get(same, "a"), Option.some(1))
+      const { message, reason } = yield* Effect.flip(cache.set(other, "a", 2))
+      assert.strictEqual(reason._tag, "InvalidNamespace")
+      assert.include(message, "policy")
+    }))
+
   test("memory stays within its bounds, and the store has what had to leave it", ({ namespace, node }) =>
     Effect.gen(function* () {
       const { cache, memory } = yield* node({ memory: { maxEntries: 10, maxSize: 3000 } })
