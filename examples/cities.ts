@@ -10,11 +10,12 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Console, Effect, Layer } from "effect"
 import { CliConfig, CliError, Command, Flag, GlobalFlag } from "effect/cli"
 import { SqlClient } from "effect/sql"
-import { CacheLive, EmbeddedPostgres } from "effect-tiered-cache"
+import { type CacheConfigInput, CacheLive, EmbeddedPostgres } from "effect-tiered-cache"
 import { relative } from "node:path"
 import { Cities } from "./cities/Cities.ts"
 import * as CityData from "./cities/CityData.ts"
 import * as Observation from "./cities/Observation.ts"
+import * as OutageScene from "./cities/OutageScene.ts"
 import * as RequestStream from "./cities/RequestStream.ts"
 import * as Scenes from "./cities/Scenes.ts"
 import * as Screen from "./cities/Screen.ts"
@@ -63,25 +64,15 @@ const explain = ({ cause, message }: Error): string => {
 
 const Database = EmbeddedPostgres.layerFromEnv({ directory: ".data/postgres" })
 
-/** Far less than the crowd asks for. */
+/** Far less than the crowd asks for; a machine that stalls for a moment shall not count as a store that is away. */
 const memoryEntries = 1000
+const config: CacheConfigInput = {
+  memory: { maxEntries: memoryEntries },
+  store: { readTimeout: "10 seconds", writeTimeout: "10 seconds" }
+}
 
-/**
- * A cache of its own at each call: without `fresh` a layer is built once, however
- * often it is provided. A machine that stalls for a moment shall not count as a
- * store that is away.
- */
-const cache = () =>
-  Layer.fresh(
-    Observation.layer.pipe(
-      Layer.provide(
-        CacheLive.layer({
-          memory: { maxEntries: memoryEntries },
-          store: { readTimeout: "10 seconds", writeTimeout: "10 seconds" }
-        })
-      )
-    )
-  )
+/** A cache of its own at each call: without `fresh` a layer is built once, however often it is provided. */
+const cache = (config: CacheConfigInput) => Layer.fresh(Observation.layer.pipe(Layer.provide(CacheLive.layer(config))))
 
 const play = (total: number, seed: number) =>
   Effect.gen(function* () {
@@ -104,7 +95,7 @@ const scenes = Effect.fnUntraced(function* (total: number, seed: number) {
     const asked = yield* Traffic.drive(RequestStream.make(cities, seed), total)
 
     yield* Screen.heading("A second cache starts", "Its memory is empty, its PostgreSQL is the same.")
-    yield* Effect.provide(Scenes.restart(asked), cache())
+    yield* Effect.provide(Scenes.restart(asked), cache(config))
 
     yield* Screen.heading(
       "A city gets a new name",
@@ -112,9 +103,11 @@ const scenes = Effect.fnUntraced(function* (total: number, seed: number) {
     )
     yield* Scenes.update(asked, cities)
 
+    yield* OutageScene.play(asked).pipe(Effect.provide(cache(OutageScene.config)), Effect.provide(Screen.log))
+
     yield* Console.log("")
     yield* Scenes.check(asked)
-  }).pipe(Effect.provide(cache()))
+  }).pipe(Effect.provide(cache(config)))
 })
 
 /** Its version; where its data is, is for its administrators to know. */

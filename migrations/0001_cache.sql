@@ -14,7 +14,7 @@
 -- All contents may be lost without harm: it is a cache. To empty it by hand, see
 -- the note on cache_epoch, which running processes would otherwise not notice.
 
--- Numbers every change of an entry. A row's later change has the higher number,
+-- Numbers every storing or invalidation of an entry. A row's later change has the higher number,
 -- because the number is drawn while the row is locked; gaps are normal.
 create sequence if not exists cache_versions;
 
@@ -37,10 +37,11 @@ create table if not exists cache_namespaces (
 );
 
 -- The entries. A row can be returned while all of this holds:
---   data is not null; expires_at is null or in the future; generation is the sum
+--   data is not null; stale_until is null or in the future; generation is the sum
 --   of its namespace's generation and the epoch's.
 -- Any other row is dead: kept for the fence it is (see below), then deleted by
--- the sweeper.
+-- the sweeper. Once expires_at has passed, a row is stale: the reserve that
+-- processes fall back on while they load the value anew, or when they cannot.
 --
 -- The fence: a process that loads a value remembers the version (or the absence)
 -- of the row when the load begins, and may store the value only while that has
@@ -52,25 +53,31 @@ create table if not exists cache_entries (
   cache_key      text collate "C" not null,          -- up to 1024 bytes: the key; longer: its beginning, ':sha256:' and its hash
   long_key       text collate "C",                   -- the key, if it is longer than 1024 bytes
   data           jsonb,                              -- the value; null: a tombstone. U+001A and 4 hex digits stand for a character that jsonb refuses
+  is_failure     boolean not null default false,     -- whether data is an error that the load ended with, not a value
   data_size      integer not null default 0,         -- bytes of the value's JSON text
   schema_version integer not null default 0,         -- the version of the schema that encoded the value
   created_at     timestamptz not null,               -- when the row was last stored, or invalidated
-  expires_at     timestamptz,                        -- null: never
+  expires_at     timestamptz,                        -- until then fresh; null: for good
+  stale_until    timestamptz,                        -- until then it may be served, at last stale; never before expires_at; null: for good
+  retry_at       timestamptz,                        -- a load failed: no other before then; null: none did. Never after stale_until; no new version
+  load_time      float8 not null default 0,          -- milliseconds that the load took
   last_accessed  timestamptz not null default now(), -- gathered in batches, lags behind
   access_count   bigint not null default 0,          -- gathered in batches, lags behind
+  validators     jsonb,                              -- what the source can tell by whether the value has changed, such as an etag; object of strings, escaped as data is; null: nothing
   tags           text[] collate "C" not null default '{}',
   metadata       jsonb,                              -- notes of the store: {"live": true} in a tombstone that replaced a live value
-  version        bigint not null,                    -- from cache_versions, a new one at each change
+  version        bigint not null,                    -- from cache_versions, a new one whenever the row is stored or invalidated
   generation     bigint not null,
 
-  -- Serves every statement by key (read, fill, write, remove), and the pages of
+  -- Serves every statement by key (read, fill, rearm, write, remove), and the pages of
   -- scan and the rows of clear by namespace. Collation "C" is the order of code
   -- points, whatever the database's own collation is.
   primary key (namespace, cache_key)
 
-  -- No index on expires_at, on purpose. It changes at each refresh, and an indexed
-  -- column that changes ends HOT updates: every index, this one included, would
-  -- pay at every write. The sweeper walks the table by ctid range instead.
+  -- No index on expires_at, stale_until or retry_at, on purpose. They change at
+  -- each refresh, and an indexed column that changes ends HOT updates: every index,
+  -- this one included, would pay at every write. The sweeper walks the table by
+  -- ctid range instead.
 );
 
 -- fillfactor leaves room for HOT updates. The autovacuum settings make it come
@@ -96,7 +103,7 @@ begin
 end
 $compression$;
 
--- What the cache holds now, by namespace. Reads the whole table.
+-- What the cache holds now, fresh or stale, by namespace. Reads the whole table.
 create or replace view cache_stats as
 select
   e.namespace,
@@ -108,6 +115,6 @@ from cache_entries e
 left join cache_namespaces n on n.namespace = e.namespace
 cross join cache_epoch p
 where e.data is not null
-  and (e.expires_at is null or e.expires_at > now())
+  and (e.stale_until is null or e.stale_until > now())
   and e.generation = coalesce(n.generation, 0) + p.generation
 group by e.namespace;

@@ -16,56 +16,40 @@
  *
  * @since 0.1.0
  */
-import {
-  Cause,
-  ConfigProvider,
-  Context,
-  Duration,
-  Effect,
-  Exit,
-  Layer,
-  Option,
-  Schema,
-  SchemaIssue,
-  SchemaTransformation
-} from "effect"
+import { Cause, ConfigProvider, Context, Duration, Effect, Exit, Layer, Option, Schema, type SchemaIssue } from "effect"
 import { CacheError, InvalidConfig } from "./CacheError.ts"
 import * as CachePolicy from "./CachePolicy.ts"
-import type { Namespace } from "./Namespace.ts"
 
-const Flag = Schema.Unknown.pipe(
-  Schema.decodeTo(
-    Schema.Boolean,
-    SchemaTransformation.transformEffect({
-      decode: (input: unknown) =>
-        input === true || input === "true"
-          ? Effect.succeed(true)
-          : input === false || input === "false"
-            ? Effect.succeed(false)
-            : Effect.fail(new SchemaIssue.InvalidValue({ message: "must be true or false" }, input)),
-      encode: (flag): Effect.Effect<unknown> => Effect.succeed(flag)
-    })
-  )
+const Flag = CachePolicy.recognized(Schema.Boolean, "must be true or false", (input) =>
+  input === true || input === "true" ? true : input === false || input === "false" ? false : undefined
 )
 
-const Document = Schema.Struct({
+const Document = CachePolicy.record({
   policy: Schema.optionalKey(CachePolicy.CachePolicyFields),
   namespaces: Schema.optionalKey(Schema.Record(Schema.String, CachePolicy.CachePolicyFields)),
   memory: Schema.optionalKey(
-    Schema.Struct({
+    CachePolicy.record({
       maxEntries: Schema.optionalKey(CachePolicy.Positive),
       maxSize: Schema.optionalKey(CachePolicy.Positive),
       cleanupInterval: Schema.optionalKey(CachePolicy.Interval)
     })
   ),
   store: Schema.optionalKey(
-    Schema.Struct({
+    CachePolicy.record({
       readTimeout: Schema.optionalKey(CachePolicy.Interval),
+      softReadTimeout: Schema.optionalKey(CachePolicy.Interval),
       writeTimeout: Schema.optionalKey(CachePolicy.Interval),
       breakerFailures: Schema.optionalKey(CachePolicy.Positive),
       breakerProbeInterval: Schema.optionalKey(CachePolicy.Interval),
+      maxPendingWrites: Schema.optionalKey(CachePolicy.Positive),
+      maxPendingInvalidations: Schema.optionalKey(CachePolicy.Positive),
       sweepInterval: Schema.optionalKey(CachePolicy.Interval),
       migrate: Schema.optionalKey(Flag)
+    })
+  ),
+  loads: Schema.optionalKey(
+    CachePolicy.record({
+      maxBackground: Schema.optionalKey(CachePolicy.Positive)
     })
   )
 })
@@ -92,16 +76,29 @@ export interface CacheConfigInput {
   readonly store?: {
     /** How long a read of the store (L2) may take. Default 500 ms. */
     readonly readTimeout?: Duration.Input
+    /** The same where memory has a stale entry to fall back on for every key that is read. Default: no sooner. */
+    readonly softReadTimeout?: Duration.Input
     /** How long a write, removal or clear may take. Default 2 seconds. */
     readonly writeTimeout?: Duration.Input
     /** After how many failures in a row reads and fills leave the store alone. Default 5. */
     readonly breakerFailures?: number
     /** How often a store that is left alone is tried again, by one call. Default 1 second. */
     readonly breakerProbeInterval?: Duration.Input
+    /** How many rows of background writes may wait; beyond it the oldest is dropped. Default 1000. */
+    readonly maxPendingWrites?: number
+    /**
+     * How many keys that the store could not be told of are remembered one by one;
+     * beyond it their whole namespace is cleared. Default 10 000.
+     */
+    readonly maxPendingInvalidations?: number
     /** How often dead rows are removed. Default 1 minute. */
     readonly sweepInterval?: Duration.Input
     /** Whether the layer brings the database's tables up to date. Default true. */
     readonly migrate?: boolean
+  }
+  readonly loads?: {
+    /** How many loads may go on in the background at a time. Default 100. */
+    readonly maxBackground?: number
   }
 }
 
@@ -116,23 +113,36 @@ export const variables = {
   CACHE_NEGATIVE_TTL: "policy.negativeTimeToLive",
   CACHE_MEMORY_TTL: "policy.memoryTimeToLive",
   CACHE_MAX_VALUE_SIZE: "policy.maxValueSize",
+  CACHE_STALE_WHILE_REVALIDATE: "policy.staleWhileRevalidate",
+  CACHE_STALE_IF_ERROR: "policy.staleIfError",
+  CACHE_FAILURE_BACKOFF: "policy.failureBackoff",
+  CACHE_FAILURE_TTL: "policy.failureTimeToLive",
+  CACHE_LOADER_SOFT_TIMEOUT: "policy.loaderSoftTimeout",
+  CACHE_EARLY_REFRESH: "policy.earlyRefresh",
+  CACHE_EARLY_REFRESH_BETA: "policy.earlyRefreshBeta",
+  CACHE_JITTER: "policy.jitter",
+  CACHE_STORE_WRITES: "policy.storeWrites",
   CACHE_MEMORY_MAX_ENTRIES: "memory.maxEntries",
   CACHE_MEMORY_MAX_SIZE: "memory.maxSize",
   CACHE_MEMORY_CLEANUP_INTERVAL: "memory.cleanupInterval",
   CACHE_STORE_READ_TIMEOUT: "store.readTimeout",
+  CACHE_STORE_SOFT_READ_TIMEOUT: "store.softReadTimeout",
   CACHE_STORE_WRITE_TIMEOUT: "store.writeTimeout",
   CACHE_STORE_BREAKER_FAILURES: "store.breakerFailures",
   CACHE_STORE_BREAKER_PROBE_INTERVAL: "store.breakerProbeInterval",
+  CACHE_STORE_MAX_PENDING_WRITES: "store.maxPendingWrites",
+  CACHE_STORE_MAX_PENDING_INVALIDATIONS: "store.maxPendingInvalidations",
   CACHE_STORE_SWEEP_INTERVAL: "store.sweepInterval",
-  CACHE_STORE_MIGRATE: "store.migrate"
+  CACHE_STORE_MIGRATE: "store.migrate",
+  CACHE_LOADS_MAX_BACKGROUND: "loads.maxBackground"
 } as const
 
-const namespaceVariables: { readonly [suffix: string]: keyof CachePolicy.CachePolicyInput } = {
-  TTL: "timeToLive",
-  NEGATIVE_TTL: "negativeTimeToLive",
-  MEMORY_TTL: "memoryTimeToLive",
-  MAX_VALUE_SIZE: "maxValueSize"
-}
+/** The policy fields by what follows `CACHE_` or `CACHE_NAMESPACES__<NAME>__`. */
+const namespaceVariables: ReadonlyMap<string, string> = new Map(
+  Object.entries(variables)
+    .filter(([, path]) => path.startsWith("policy."))
+    .map(([variable, path]) => [variable.replace(/^CACHE_(DEFAULT_)?/, ""), path.slice("policy.".length)])
+)
 
 /**
  * The configuration of a cache, every field decided.
@@ -144,7 +154,10 @@ export class CacheConfig extends Context.Service<
   CacheConfig,
   {
     /** The policy of a namespace: defaults, configured default, code, configured namespace. */
-    readonly policyOf: <K, A>(namespace: Namespace<K, A>) => CachePolicy.CachePolicy
+    readonly policyOf: (namespace: {
+      readonly name: string
+      readonly policy: typeof CachePolicy.CachePolicyFields.Type
+    }) => CachePolicy.CachePolicy
     readonly memory: {
       readonly maxEntries: number
       readonly maxSize: number
@@ -152,11 +165,17 @@ export class CacheConfig extends Context.Service<
     }
     readonly store: {
       readonly readTimeout: Duration.Duration
+      readonly softReadTimeout: Duration.Duration
       readonly writeTimeout: Duration.Duration
       readonly breakerFailures: number
       readonly breakerProbeInterval: Duration.Duration
+      readonly maxPendingWrites: number
+      readonly maxPendingInvalidations: number
       readonly sweepInterval: Duration.Duration
       readonly migrate: boolean
+    }
+    readonly loads: {
+      readonly maxBackground: number
     }
   }
 >()("effect-tiered-cache/CacheConfig") {
@@ -233,15 +252,16 @@ const readNamespaces = Effect.fnUntraced(function* (provider: ConfigProvider.Con
   const namespaces = new Map<string, typeof CachePolicy.CachePolicyFields.Type>()
   for (const [variable, value] of yield* namespaceVariablesOf(provider)) {
     const [, name = "", suffix = ""] = namespaceVariable.exec(variable) ?? []
-    if (name === "" || !Object.hasOwn(namespaceVariables, suffix)) {
-      const fields = Object.keys(namespaceVariables).join(", ")
+    const fieldName = namespaceVariables.get(suffix)
+    if (name === "" || fieldName === undefined) {
+      const fields = [...namespaceVariables.keys()].join(", ")
       return yield* invalid(
         variable,
         value,
         `write it as CACHE_NAMESPACES__<NAME>__<FIELD>, the field one of ${fields}`
       )
     }
-    const field = CachePolicy.decode({ [namespaceVariables[suffix]!]: value })
+    const field = CachePolicy.decode({ [fieldName]: value })
     if (Exit.isFailure(field)) return yield* invalid(variable, value, problemOfField(field))
     namespaces.set(name, { ...namespaces.get(name), ...field.value })
   }
@@ -292,7 +312,7 @@ const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<
       CacheError
     >
   }
-  const { memory = {}, namespaces = {}, policy = {}, store = {} } = exit.value
+  const { loads = {}, memory = {}, namespaces = {}, policy = {}, store = {} } = exit.value
   const overrides = new Map(Object.entries(namespaces))
   return Effect.succeed({
     policyOf: ({ name, policy: code }) =>
@@ -304,11 +324,17 @@ const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<
     },
     store: {
       readTimeout: store.readTimeout ?? Duration.millis(500),
+      softReadTimeout: store.softReadTimeout ?? Duration.infinity,
       writeTimeout: store.writeTimeout ?? Duration.seconds(2),
       breakerFailures: store.breakerFailures ?? 5,
       breakerProbeInterval: store.breakerProbeInterval ?? Duration.seconds(1),
+      maxPendingWrites: store.maxPendingWrites ?? 1000,
+      maxPendingInvalidations: store.maxPendingInvalidations ?? 10_000,
       sweepInterval: store.sweepInterval ?? Duration.minutes(1),
       migrate: store.migrate ?? true
+    },
+    loads: {
+      maxBackground: loads.maxBackground ?? 100
     }
   })
 }

@@ -3,14 +3,15 @@
  *
  * The loader's own error type passes through every operation untouched. A
  * `CacheError` appears in the type of a read only where the namespace chose
- * `onStoreFailure: "fail"`; in the type of `set`, `invalidate` and `clear` it
- * always does, because a lost write must not look like success.
+ * `onStoreFailure: "fail"` or a `loaderHardTimeout`; in the type of `set`,
+ * `invalidate` and `clear` it always does, because a lost write must not look
+ * like success.
  *
  * Catch one reason with `Effect.catchReason("CacheError", "ValueTooLarge", …)`.
  *
  * @since 0.1.0
  */
-import { Cause, Schema } from "effect"
+import { Cause, type Exit, Schema } from "effect"
 
 /**
  * The store (L2) could not be reached, refused the connection, or answered a
@@ -59,6 +60,24 @@ export class CircuitOpen extends Schema.TaggedError<CircuitOpen>()("CircuitOpen"
   readonly isRetryable = true
   override get message(): string {
     return `the store was not asked to ${this.operation}: it is down and is tried again in ${this.retryAfter} ms`
+  }
+}
+
+/**
+ * The loader of this namespace did not answer within its `loaderHardTimeout`
+ * (milliseconds), and there was nothing to give in its place. It goes on in the
+ * background. Retryable: the next call may find what it loaded.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class LoaderTimeout extends Schema.TaggedError<LoaderTimeout>()("LoaderTimeout", {
+  namespace: Schema.String,
+  timeout: Schema.Number
+}) {
+  readonly isRetryable = true
+  override get message(): string {
+    return `namespace "${this.namespace}": the loader did not answer within ${this.timeout} ms; raise loaderHardTimeout or make the source faster`
   }
 }
 
@@ -194,6 +213,7 @@ export const CacheErrorReason = Schema.Union([
   StoreUnavailable,
   StoreTimeout,
   CircuitOpen,
+  LoaderTimeout,
   MigrationFailed,
   InvalidKey,
   EncodeFailed,
@@ -226,6 +246,13 @@ export class CacheError extends Schema.TaggedError<CacheError>()("CacheError", {
     return this.reason.message
   }
 }
+
+/**
+ * The error of an exit that failed with one.
+ *
+ * @internal
+ */
+export const errorOf = (exit: Exit.Failure<unknown, CacheError>): CacheError => Cause.squash(exit.cause) as CacheError
 
 /**
  * What something that was thrown says of itself and of what caused it.

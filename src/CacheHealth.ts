@@ -6,7 +6,8 @@
  * - **Down**: it did not answer when it was last asked.
  *
  * Memory is always up. Without the store the cache as a whole is degraded, not
- * down: reads go on from memory and from the loaders.
+ * down: reads go on from memory and from the loaders. A store that is up but has
+ * yet to be told of invalidations is degraded itself.
  *
  * @since 0.1.0
  */
@@ -45,13 +46,26 @@ export interface CacheHealth {
 }
 
 /**
- * The health of a cache from that of its parts.
+ * The health of a cache from that of its parts; `untold` is how many invalidations
+ * the store was not told of yet, and since when there have been any.
  *
  * @category constructors
  * @since 0.1.0
  */
-export const make = (components: CacheHealth["components"]): CacheHealth => {
-  const { memory, store } = components
+export const make = (
+  parts: CacheHealth["components"],
+  untold: { readonly size: number; readonly since: number } = { size: 0, since: 0 }
+): CacheHealth => {
+  const { memory } = parts
+  const store: ComponentHealth =
+    untold.size === 0 || parts.store.status !== "Up"
+      ? parts.store
+      : {
+          status: "Degraded",
+          since: Math.max(parts.store.since, untold.since),
+          problem: `not told yet of ${untold.size} invalidations, which are tried again`
+        }
+  const components = { memory, store }
   return store.status === "Up"
     ? { status: "Up", since: Math.max(memory.since, store.since), components }
     : { status: "Degraded", since: store.since, components }

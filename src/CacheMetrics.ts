@@ -4,7 +4,7 @@
  * Nothing is added to a hit: each series reads its counter when an exporter asks
  * for it, so it is exact at every scrape. The labels are the namespace, the tier,
  * the outcome of a load and the cause of a removal, never a key, so there are as
- * many series as namespaces times twenty-eight. The series go when the cache closes.
+ * many series as namespaces times forty. The series go when the cache closes.
  *
  * The caches of one process that share a metric registry should differ in a
  * metric attribute (`Metric.CurrentMetricAttributes`) if their namespaces have
@@ -44,6 +44,18 @@ const counters: ReadonlyArray<
   ["cache_loads_total", "loader runs that ended", { outcome: "interrupted" }, "loadInterrupted"],
   ["cache_load_seconds_total", "time that loaders ran", {}, "loadTime", 1000],
   ["cache_coalesced_total", "callers that shared another's load", {}, "coalesced"],
+  ["cache_stale_total", "keys answered with an entry that is not fresh", {}, "stale"],
+  ["cache_fallbacks_total", "keys answered with a fallback", {}, "fallbacks"],
+  ["cache_cached_failures_total", "keys answered with a cached failure", {}, "cachedFailures"],
+  ["cache_not_modified_total", "loads that found nothing changed", {}, "notModified"],
+  ["cache_rearmed_total", "entries served on because a load failed", {}, "rearmed"],
+  ["cache_refreshes_total", "loads that began in the background", {}, "refreshes"],
+  ["cache_refreshes_skipped_total", "background loads for which there was no room", {}, "refreshesSkipped"],
+  ["cache_loader_timeouts_total", "callers who did not wait on", { timeout: "soft" }, "softTimeouts"],
+  ["cache_loader_timeouts_total", "callers who did not wait on", { timeout: "hard" }, "hardTimeouts"],
+  ["cache_late_loads_total", "loads that ended in the background", { outcome: "success" }, "lateSuccess"],
+  ["cache_late_loads_total", "loads that ended in the background", { outcome: "failure" }, "lateFailure"],
+  ["cache_store_dropped_total", "background writes given up", {}, "storeDropped"],
   ["cache_sets_total", "keys stored explicitly", {}, "sets"],
   ["cache_invalidations_total", "keys invalidated", {}, "invalidations"],
   ["cache_clears_total", "namespaces cleared", {}, "clears"],

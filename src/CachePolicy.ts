@@ -1,13 +1,18 @@
 /**
- * How long a namespace's entries live and how large they may be.
+ * How long a namespace's entries live, how they are renewed and what happens
+ * when their loader fails or takes long.
+ *
+ * An entry is fresh for its `timeToLive`, then stale for the longer one of
+ * `staleWhileRevalidate` and `staleIfError`, then gone.
  *
  * A policy is put together field by field, the later winning: the defaults, the
  * configured default policy, the namespace's own code, the configuration of
  * that namespace. Every field is checked by the schema wherever it comes from.
  *
- * What happens when the store is away (`onStoreFailure`) is not part of the
- * policy: it decides the error type of a read, so it belongs to the namespace's
- * code and cannot be configured.
+ * What happens when the store is away (`onStoreFailure`) and when there is
+ * nothing to give in place of a loader that takes too long (`loaderHardTimeout`)
+ * is not part of the policy: it decides the error type of a read, so it belongs
+ * to the namespace's code and cannot be configured.
  *
  * @since 0.1.0
  */
@@ -69,25 +74,92 @@ export const Interval = Lifetime.check(
 )
 
 /**
- * A whole number of bytes above zero; digits in a string are accepted, so that
- * it can come from an environment variable.
+ * Values that are told apart by a look at the input; `undefined` is a refusal.
+ *
+ * @internal
+ */
+export const recognized = <A extends string | number | boolean>(
+  schema: Schema.Codec<A>,
+  problem: string,
+  recognize: (input: unknown) => A | undefined
+) =>
+  Schema.Unknown.pipe(
+    Schema.decodeTo(
+      schema,
+      SchemaTransformation.transformEffect({
+        decode: (input: unknown) => {
+          const value = recognize(input)
+          return value === undefined ? Effect.fail(invalid(input, problem)) : Effect.succeed(value)
+        },
+        encode: (value): Effect.Effect<unknown> => Effect.succeed(value)
+      })
+    )
+  )
+
+/**
+ * An object of these fields, in which one that is `undefined` is left out.
+ *
+ * @internal
+ */
+export const record = <F extends Schema.Struct.Fields>(fields: F) =>
+  Schema.Unknown.pipe(
+    Schema.decodeTo(
+      Schema.Struct(fields),
+      SchemaTransformation.transform({
+        decode: (input: unknown) => withoutUndefined(input) as Schema.Struct<F>["Encoded"],
+        encode: (fields): unknown => fields
+      })
+    )
+  )
+
+const withoutUndefined = (input: unknown): unknown =>
+  typeof input === "object" && input !== null && !Array.isArray(input)
+    ? Object.fromEntries(Object.entries(input).filter(([, value]) => value !== undefined))
+    : input
+
+/** A number, or one in a string, as it comes from an environment variable. */
+const number = (problem: string, isRight: (number: number) => boolean) =>
+  recognized(Schema.Number, problem, (input) => {
+    const number = typeof input === "string" && input.trim() !== "" ? Number(input) : input
+    return typeof number === "number" && isRight(number) ? number : undefined
+  })
+
+/**
+ * A whole number above zero, of bytes or of things; digits in a string are
+ * accepted, so that it can come from an environment variable.
  *
  * @category schemas
  * @since 0.1.0
  */
-export const Positive = Schema.Unknown.pipe(
-  Schema.decodeTo(
-    Schema.Number,
-    SchemaTransformation.transformEffect({
-      decode: (input: unknown) => {
-        const number = typeof input === "string" && input.trim() !== "" ? Number(input) : input
-        return typeof number === "number" && Number.isSafeInteger(number) && number > 0
-          ? Effect.succeed(number)
-          : Effect.fail(invalid(input, "must be a whole number above zero"))
-      },
-      encode: (number): Effect.Effect<unknown> => Effect.succeed(number)
-    })
-  )
+export const Positive = number(
+  "must be a whole number above zero",
+  (number) => Number.isSafeInteger(number) && number > 0
+)
+
+const EarlyRefresh = number(
+  "must be a fraction of the lifetime above 0 and below 1, such as 0.8",
+  (number) => number > 0 && number < 1
+)
+
+const Beta = number(
+  "must be a number of 0 or more; 0 is off, 1 is usual, more refreshes earlier",
+  (number) => number >= 0 && number < Infinity
+)
+
+const Jitter = number("must be a fraction from 0 to 1, such as 0.05", (number) => number >= 0 && number <= 1)
+
+/**
+ * Whether whoever loaded a value waits until the store (L2) has it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type StoreWrites = "awaited" | "background"
+
+const StoreWrites = recognized(
+  Schema.Literals(["awaited", "background"]),
+  `must be "awaited" or "background"`,
+  (input) => (input === "awaited" || input === "background" ? input : undefined)
 )
 
 /**
@@ -96,15 +168,25 @@ export const Positive = Schema.Unknown.pipe(
  * @category schemas
  * @since 0.1.0
  */
-export const CachePolicyFields = Schema.Struct({
+export const CachePolicyFields = record({
   timeToLive: Schema.optionalKey(Lifetime),
   negativeTimeToLive: Schema.optionalKey(Lifetime),
   memoryTimeToLive: Schema.optionalKey(Lifetime),
-  maxValueSize: Schema.optionalKey(Positive)
+  maxValueSize: Schema.optionalKey(Positive),
+  staleWhileRevalidate: Schema.optionalKey(Lifetime),
+  staleIfError: Schema.optionalKey(Lifetime),
+  failureBackoff: Schema.optionalKey(Lifetime),
+  failureTimeToLive: Schema.optionalKey(Lifetime),
+  loaderSoftTimeout: Schema.optionalKey(Interval),
+  earlyRefresh: Schema.optionalKey(EarlyRefresh),
+  earlyRefreshBeta: Schema.optionalKey(Beta),
+  jitter: Schema.optionalKey(Jitter),
+  storeWrites: Schema.optionalKey(StoreWrites)
 })
 
 /**
- * The fields of a policy as one writes them.
+ * The fields of a policy as one writes them. A number for a length of time is
+ * milliseconds.
  *
  * @category models
  * @since 0.1.0
@@ -118,10 +200,29 @@ export interface CachePolicyInput {
   readonly memoryTimeToLive?: Duration.Input | undefined
   /** How many bytes an encoded value may have. Default 1 MiB. */
   readonly maxValueSize?: number | undefined
+  /** For how long after it went stale an entry is served at once while one load runs in the background. Default 0: a read waits for the load. */
+  readonly staleWhileRevalidate?: Duration.Input | undefined
+  /** For how long after it went stale an entry is served when its load fails. `0` lets the failure through. Default 10 minutes. */
+  readonly staleIfError?: Duration.Input | undefined
+  /** For how long after a failed load the stale entry is served without another load. `0`: every read tries again. Default 10 seconds. */
+  readonly failureBackoff?: Duration.Input | undefined
+  /** How long a typed failure of the loader is cached, where the namespace has a schema for it. Default 0: not at all. */
+  readonly failureTimeToLive?: Duration.Input | undefined
+  /** After how long a read is given the stale entry, if there is one, while its load goes on in the background. Above zero; `"Infinity"` is off. Default off. */
+  readonly loaderSoftTimeout?: Duration.Input | undefined
+  /** The fraction of its lifetime, above 0 and below 1, after which the first read of a fresh entry starts a load in the background. Default off. */
+  readonly earlyRefresh?: number | undefined
+  /** Refreshes a fresh entry by chance, more likely towards its end and the longer its load took (XFetch); 0 or more, 1 is usual, more is earlier. Default 0: off. */
+  readonly earlyRefreshBeta?: number | undefined
+  /** By up to which fraction, 0 to 1, lifetimes are shortened by chance, so that entries made together do not end together. Default 0.05. */
+  readonly jitter?: number | undefined
+  /** Whether a read that loaded a value waits until the store (L2) has it. Default `"awaited"`. */
+  readonly storeWrites?: StoreWrites | undefined
 }
 
 /**
- * A policy with every field decided. Lifetimes in milliseconds, sizes in bytes.
+ * A policy with every field decided. Lengths of time in milliseconds, sizes in
+ * bytes.
  *
  * @category models
  * @since 0.1.0
@@ -131,6 +232,18 @@ export interface CachePolicy {
   readonly negativeTimeToLive: number
   readonly memoryTimeToLive: number
   readonly maxValueSize: number
+  readonly staleWhileRevalidate: number
+  readonly staleIfError: number
+  readonly failureBackoff: number
+  readonly failureTimeToLive: number
+  /** `Infinity`: off. */
+  readonly loaderSoftTimeout: number
+  /** A fraction of the lifetime; `1`: off. */
+  readonly earlyRefresh: number
+  /** `0`: off. */
+  readonly earlyRefreshBeta: number
+  readonly jitter: number
+  readonly storeWrites: StoreWrites
 }
 
 /**
@@ -142,7 +255,15 @@ export interface CachePolicy {
 export const defaultPolicy = {
   timeToLive: "1 hour",
   memoryTimeToLive: "5 minutes",
-  maxValueSize: 1024 * 1024
+  maxValueSize: 1024 * 1024,
+  staleWhileRevalidate: 0,
+  staleIfError: "10 minutes",
+  failureBackoff: "10 seconds",
+  failureTimeToLive: 0,
+  loaderSoftTimeout: "Infinity",
+  earlyRefreshBeta: 0,
+  jitter: 0.05,
+  storeWrites: "awaited"
 } as const satisfies CachePolicyInput
 
 /**
@@ -152,8 +273,38 @@ export const defaultPolicy = {
  * @category constructors
  * @since 0.1.0
  */
-export const decode = (input: unknown, namespace?: string): Exit.Exit<typeof CachePolicyFields.Type, CacheError> => {
-  const exit = Schema.decodeUnknownExit(CachePolicyFields)(withoutUndefined(input), { onExcessProperty: "error" })
+export const decode = (input: unknown, namespace?: string): Exit.Exit<typeof CachePolicyFields.Type, CacheError> =>
+  decodeWith(CachePolicyFields, input, namespace)
+
+/**
+ * Checks the `loaderHardTimeout` of a namespace whose code says `policy`; in
+ * milliseconds, `Infinity` where there is none. One that is shorter than the soft
+ * timeout is refused: the soft one would never apply.
+ *
+ * @internal
+ */
+export const decodeHardTimeout = (
+  input: unknown,
+  policy: typeof CachePolicyFields.Type,
+  namespace?: string
+): Exit.Exit<number, CacheError> => {
+  const soft = policy.loaderSoftTimeout ?? Duration.infinity
+  const isRight = (hard: Duration.Duration) => !Duration.isFinite(soft) || !Duration.isLessThan(hard, soft)
+  const problem = `must not be shorter than loaderSoftTimeout (${Duration.format(soft)}), which would never apply`
+  const Fields = record({
+    loaderHardTimeout: Schema.optionalKey(Interval.check(Schema.makeFilter((hard) => isRight(hard) || problem)))
+  })
+  return Exit.map(decodeWith(Fields, { loaderHardTimeout: input }, namespace), ({ loaderHardTimeout }) =>
+    millis(loaderHardTimeout ?? Duration.infinity)
+  )
+}
+
+const decodeWith = <A>(
+  schema: Schema.Codec<A, unknown>,
+  input: unknown,
+  namespace: string | undefined
+): Exit.Exit<A, CacheError> => {
+  const exit = Schema.decodeUnknownExit(schema)(input, { onExcessProperty: "error" })
   return Exit.mapError(exit, ({ issue }) => new CacheError({ reason: policyReason(input, issue, namespace) }))
 }
 
@@ -166,11 +317,6 @@ const policyReason = (input: unknown, issue: SchemaIssue.Issue, namespace: strin
     problem: message
   })
 }
-
-const withoutUndefined = (input: unknown): unknown =>
-  typeof input === "object" && input !== null && !Array.isArray(input)
-    ? Object.fromEntries(Object.entries(input).filter(([, value]) => value !== undefined))
-    : input
 
 /**
  * What a schema found wrong first: where, with which value, and why.
@@ -213,9 +359,28 @@ export const resolve = (...parts: ReadonlyArray<typeof CachePolicyFields.Type>):
     timeToLive,
     negativeTimeToLive: merged.negativeTimeToLive === undefined ? timeToLive : millis(merged.negativeTimeToLive),
     memoryTimeToLive: millis(merged.memoryTimeToLive!),
-    maxValueSize: merged.maxValueSize!
+    maxValueSize: merged.maxValueSize!,
+    staleWhileRevalidate: millis(merged.staleWhileRevalidate!),
+    staleIfError: millis(merged.staleIfError!),
+    failureBackoff: millis(merged.failureBackoff!),
+    failureTimeToLive: millis(merged.failureTimeToLive!),
+    loaderSoftTimeout: millis(merged.loaderSoftTimeout!),
+    earlyRefresh: merged.earlyRefresh ?? 1,
+    earlyRefreshBeta: merged.earlyRefreshBeta!,
+    jitter: merged.jitter!,
+    storeWrites: merged.storeWrites!
   }
 }
+
+/**
+ * A lifetime shortened by a random part of up to the fraction `jitter`, in whole
+ * milliseconds; `random` is from 0 to 1. Never longer than the lifetime, never
+ * nothing where there was something, and for ever stays for ever.
+ *
+ * @internal
+ */
+export const jittered = (lifetime: number, jitter: number, random: number): number =>
+  lifetime === Infinity ? Infinity : Math.min(lifetime, Math.max(1, Math.ceil(lifetime * (1 - jitter * random))))
 
 /** PostgreSQL's timestamps end in the year 294276; who says a thousand years means for ever. */
 const millis = (lifetime: Duration.Duration): number => {

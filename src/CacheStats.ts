@@ -11,8 +11,9 @@
  * not answer is a miss and an error. `loads` when a loader starts, then exactly
  * one of `loadSuccess`, `loadFailure` (defects included) and `loadInterrupted`
  * when it ends; a bulk loader counts once per key, its time once. `coalesced`
- * when a caller joins a load that another caller started. So, whenever nothing
- * is under way:
+ * when a caller joins a load that another caller started. A stale entry that
+ * memory answers with at once is a hit; one that a load falls back on was a miss.
+ * So, whenever nothing is under way:
  *
  *     memory.requests = memory.hits + memory.misses
  *     store.requests  = store.hits + store.misses
@@ -55,7 +56,7 @@ export interface CacheStats {
     readonly removals: Readonly<Record<RemovalCause, number>>
   }
   readonly store: TierStats & {
-    /** Calls to the store that failed or timed out. */
+    /** Reads and fills that failed or timed out; who calls `set` or `invalidate` is told. */
     readonly errors: number
     /** Calls that were not made, because the store was down. */
     readonly skipped: number
@@ -63,6 +64,8 @@ export interface CacheStats {
     readonly undecodable: number
     /** Loaded values that the store refused because the key had changed since the load began. */
     readonly refused: number
+    /** Background writes given up: too many were waiting. */
+    readonly dropped: number
   }
   /** Loader runs, by key. */
   readonly loads: number
@@ -75,6 +78,24 @@ export interface CacheStats {
   readonly meanLoadTime: number
   /** Callers that shared a load started by another. */
   readonly coalesced: number
+  /** Keys answered with an entry that is not fresh; those answered with a fallback. */
+  readonly stale: number
+  readonly fallbacks: number
+  /** Keys answered with a typed failure that was cached. */
+  readonly cachedFailures: number
+  /** Loads by key that were answered with "not modified". */
+  readonly notModified: number
+  /** Entries that are served for a while without a load, because one has failed. */
+  readonly rearmed: number
+  /** Keys whose load began in the background, and those for which there was no room. */
+  readonly refreshes: number
+  readonly refreshesSkipped: number
+  /** Callers who did not wait for the loader any longer, and took what there was or a `LoaderTimeout`. */
+  readonly softTimeouts: number
+  readonly hardTimeouts: number
+  /** Loads by key that ended in the background; they are among `loadSuccess` and `loadFailure` too. */
+  readonly lateSuccess: number
+  readonly lateFailure: number
   /** Keys that `set` and `setMany` stored. */
   readonly sets: number
   /** Keys that `invalidate` and `invalidateMany` removed or found absent. */
@@ -111,6 +132,18 @@ export interface Counters {
   loadInterrupted: number
   loadTime: number
   coalesced: number
+  storeDropped: number
+  stale: number
+  fallbacks: number
+  cachedFailures: number
+  notModified: number
+  rearmed: number
+  refreshes: number
+  refreshesSkipped: number
+  softTimeouts: number
+  hardTimeouts: number
+  lateSuccess: number
+  lateFailure: number
   sets: number
   invalidations: number
   clears: number
@@ -161,6 +194,18 @@ export const makeCounters = (): Counters => ({
   loadInterrupted: 0,
   loadTime: 0,
   coalesced: 0,
+  storeDropped: 0,
+  stale: 0,
+  fallbacks: 0,
+  cachedFailures: 0,
+  notModified: 0,
+  rearmed: 0,
+  refreshes: 0,
+  refreshesSkipped: 0,
+  softTimeouts: 0,
+  hardTimeouts: 0,
+  lateSuccess: 0,
+  lateFailure: 0,
   sets: 0,
   invalidations: 0,
   clears: 0,
@@ -194,7 +239,8 @@ export const snapshot = (namespaces: Iterable<NamespaceStats>): CacheStats => {
       errors: sum.storeErrors,
       skipped: sum.storeSkipped,
       undecodable: sum.undecodable,
-      refused: sum.refused
+      refused: sum.refused,
+      dropped: sum.storeDropped
     },
     loads: sum.loads,
     loadSuccess: sum.loadSuccess,
@@ -203,6 +249,17 @@ export const snapshot = (namespaces: Iterable<NamespaceStats>): CacheStats => {
     loadTime: sum.loadTime,
     meanLoadTime: ratio(sum.loadTime, sum.loadSuccess + sum.loadFailure + sum.loadInterrupted),
     coalesced: sum.coalesced,
+    stale: sum.stale,
+    fallbacks: sum.fallbacks,
+    cachedFailures: sum.cachedFailures,
+    notModified: sum.notModified,
+    rearmed: sum.rearmed,
+    refreshes: sum.refreshes,
+    refreshesSkipped: sum.refreshesSkipped,
+    softTimeouts: sum.softTimeouts,
+    hardTimeouts: sum.hardTimeouts,
+    lateSuccess: sum.lateSuccess,
+    lateFailure: sum.lateFailure,
     sets: sum.sets,
     invalidations: sum.invalidations,
     clears: sum.clears,

@@ -8,23 +8,30 @@
  *
  * **What every store promises**
  *
- * - `read` returns live rows only. Lifetimes are judged by the store's clock
- *   and come back as *remaining* milliseconds, so that the clocks of two
- *   processes are never compared.
- * - `read` gives a `Fence` for each key that it found no live row for: what the
- *   store remembers of the key at that moment. `fill` with that fence stores
- *   the value only if nobody has written, removed or cleared the key since.
- * - `write` is unconditional and wins over every fill whose fence is older.
+ * - `read` returns live rows only: fresh ones, and stale ones that may still be
+ *   served. Lifetimes are judged by the store's clock and come back as
+ *   *remaining* milliseconds, so that the clocks of two processes are never
+ *   compared.
+ * - `read` gives a `Fence` for each key: what the store remembers of it at that
+ *   moment. `fill` with that fence stores the value only if nobody has written,
+ *   removed or cleared the key since.
+ * - `write` stores whatever was there and wins over every fill whose fence is older.
+ *   One that its caller gave up, and that is carried out late, undoes no change of
+ *   the key that was sent after it.
  * - `remove` and `clear` leave nothing that a later `read` could return, and
  *   refuse every fill whose fence is older.
  * - A fill whose fence is older than `fenceLifetime` by the store's clock is
  *   refused, whatever happened since: the store need not remember an invalidation
  *   for longer than that.
+ * - `rearm` is a note on a live row that nobody has changed since it was read. It
+ *   breaks no fence and lets no row live longer; the next change of the row ends it,
+ *   and a later note takes its place.
  * - A call either happens as a whole or fails as a whole with a `CacheError`.
  * - Any string is a namespace, a key or a tag of its own, except that none may
  *   hold NUL or a lone surrogate.
  *
  * **What it does not promise**: that a live row stays (a store may trim), that
+ * `rearm` marks a row that somebody else is changing at that moment, that
  * `data` comes back letter by letter (it is an equal JSON document), nor
  * anything about a fill that races with a `clear` whose transaction is still
  * open: it may be told that it stored a value which no read will return.
@@ -34,9 +41,9 @@
 import { Context, type Duration, type Effect, Layer, type Stream } from "effect"
 import type { CacheError } from "./CacheError.ts"
 import * as MemoryStore from "./MemoryStore.ts"
-import type { Fence, KeyText, NewRow, NoRow, ScannedRow, StoredRow } from "./StoredRow.ts"
+import type { Fence, KeyText, NewRow, NoRow, Rearm, ScannedRow, StoredRow } from "./StoredRow.ts"
 
-export type { Fence, KeyText, NewRow, NoRow, ScannedRow, StoredRow } from "./StoredRow.ts"
+export type { Fence, KeyText, NewRow, NoRow, Rearm, ScannedRow, StoredRow, Validators } from "./StoredRow.ts"
 
 /**
  * The shared store (L2).
@@ -67,6 +74,9 @@ export class CacheStore extends Context.Service<
       namespace: string,
       rows: ReadonlyArray<NewRow & { readonly fence: Fence }>
     ) => Effect.Effect<ReadonlyArray<boolean>, CacheError>
+
+    /** Notes that the rows are not to be loaded anew yet; waits for nobody. One round trip. Keys are distinct. */
+    readonly rearm: (namespace: string, rows: ReadonlyArray<Rearm>) => Effect.Effect<void, CacheError>
 
     /** Stores the rows, whatever was there. One round trip. Keys are distinct. */
     readonly write: (namespace: string, rows: ReadonlyArray<NewRow>) => Effect.Effect<void, CacheError>

@@ -4,7 +4,7 @@
  *
  * No database, no environment, no background work that outlives the layer. Time
  * is Effect's `Clock`, in memory and in the store alike, so `TestClock.adjust`
- * makes entries expire.
+ * makes entries expire, and since `jitter` is 0 here, at the very millisecond.
  *
  * @since 0.1.0
  */
@@ -16,11 +16,15 @@ import { InvalidationBus } from "./InvalidationBus.ts"
 import { TieredCache } from "./TieredCache.ts"
 
 const layer = (config: CacheConfigInput): Layer.Layer<TieredCache, CacheError> =>
-  TieredCache.layerOf(config).pipe(Layer.provide(CacheStore.layerMemory), Layer.provide(InvalidationBus.layerMemory))
+  TieredCache.layerOf({ ...config, policy: { ...config.policy, jitter: config.policy?.jitter ?? 0 } }).pipe(
+    Layer.provide(CacheStore.layerMemory),
+    Layer.provide(InvalidationBus.layerMemory)
+  )
 
 /**
  * A cache without a database. `CacheTest.layer(config)` is the same with a
- * configuration; each has a store of its own.
+ * configuration; each has a store of its own. Lifetimes have no jitter unless the
+ * configuration or the code of a namespace asks for one.
  *
  * @category layers
  * @since 0.1.0

@@ -1,69 +1,41 @@
 /**
  * What happens in a flight: the store is asked, the loader runs with the keys
- * that the store does not have, and what it brings is kept.
+ * that the store does not have, and what it brings is kept (`Lookup`, `Keep`).
  *
  * The local fences of the keys are opened in the synchronous step in which the
  * load starts, before anything is read (`LocalFence`); the store's own fences come
  * with its answer (`CacheStore`). Nothing is kept in memory once a key's local
  * fence is broken, and nothing is stored once either is.
  *
+ * A typed failure of the loader is what the load brings, by key: each caller
+ * decides for itself what will do in its place. A defect or an interruption ends
+ * the flight.
+ *
  * @since 0.1.0
  */
-import { Cause, Clock, Duration, Effect, Exit, type Fiber, Option } from "effect"
+import { Cause, Clock, Effect, Exit, type Fiber } from "effect"
 import type { CacheEntry } from "./CacheEntry.ts"
-import type { CacheError } from "./CacheError.ts"
-import type { Fence, KeyText, NewRow, StoredRow } from "./CacheStore.ts"
-import type { LocalFence } from "./LocalFence.ts"
+import { keepFailure, keepInMemory, keepValues, vouch } from "./Keep.ts"
+import { Loaded } from "./Loaded.ts"
+import type { Fenced, Load, Missing, Wanted } from "./LoadTask.ts"
+import { lookupStore } from "./Lookup.ts"
 import type { KeyId } from "./MemoryCache.ts"
-import type { Namespace, OnStoreFailure, StoreFailure } from "./Namespace.ts"
-import type { BulkLoader, GetOrSetOptions } from "./Operations.ts"
-import type { Route } from "./Route.ts"
-import { type CacheParts, type Entries, rowOf, type Space } from "./Space.ts"
-import * as StoreGuard from "./StoreGuard.ts"
+import type { BulkLoader } from "./Operations.ts"
+import { type Landing, ownCopy, type Space } from "./Space.ts"
 
 /**
- * A key that memory does not have.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Wanted<K> {
-  readonly id: KeyId
-  readonly key: K
-  readonly text: KeyText
-}
-
-/**
- * What a load works with. Without `loadMissing` it only looks things up.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Load<K, A, F extends OnStoreFailure, E, R> {
-  readonly self: CacheParts
-  readonly space: Space<K, A, F>
-  readonly route: Route
-  readonly loadMissing: BulkLoader<K, A, E, R> | undefined
-  readonly options: GetOrSetOptions | undefined
-}
-
-interface Fenced<K> extends Wanted<K> {
-  readonly local: LocalFence
-}
-
-/**
- * Finds or loads the wanted keys. Without a loader, those that the store does not
- * have are not among the entries. `settled` hears of each key that needs no loader:
- * from then on its entry only ages here, so a newcomer should look for itself.
+ * Finds or loads the wanted keys. `settled` hears of each key that needs no
+ * loader: from then on its entry only ages here, so a newcomer should look for
+ * itself.
  *
  * @category running
  * @since 0.1.0
  */
-export const run = <K, A, F extends OnStoreFailure, E, R>(
-  load: Load<K, A, F, E, R>,
+export const run = <K, A, X, E, R>(
+  load: Load<K, A, X, E, R>,
   wanted: ReadonlyArray<Wanted<K>>,
-  settled: (id: KeyId) => void = noop
-): Effect.Effect<Entries<A>, E | StoreFailure<F>, R> => {
+  settled: (id: KeyId) => void
+): Effect.Effect<Landing<A>, X, R> => {
   const { fences, namespace } = load.space
   const fenced: Array<Fenced<K>> = []
   return Effect.suspend(() => {
@@ -71,8 +43,9 @@ export const run = <K, A, F extends OnStoreFailure, E, R>(
     return runFenced(load, fenced, settled)
   }).pipe(
     Effect.ensuring(
-      Effect.sync(() => {
+      Effect.suspend(() => {
         for (const { id, local } of fenced) fences.close(id, local)
+        return load.progress.loading.open
       })
     ),
     Effect.withSpan(
@@ -83,96 +56,57 @@ export const run = <K, A, F extends OnStoreFailure, E, R>(
   )
 }
 
-const runFenced = Effect.fnUntraced(function* <K, A, F extends OnStoreFailure, E, R>(
-  load: Load<K, A, F, E, R>,
+const runFenced = Effect.fnUntraced(function* <K, A, X, E, R>(
+  load: Load<K, A, X, E, R>,
   wanted: ReadonlyArray<Fenced<K>>,
   settled: (id: KeyId) => void
-): Effect.fn.Return<Entries<A>, E | StoreFailure<F>, R> {
-  const { loadMissing } = load
-  const entries = new Map<KeyId, CacheEntry<A>>()
+): Effect.fn.Return<Landing<A>, X, R> {
+  const { loadMissing, progress, space } = load
+  const { landing } = progress
   const startedAt = yield* Clock.currentTimeMillis
-  const missing = yield* lookupStore(load, wanted, entries)
-  if (loadMissing === undefined || missing.length === 0) return entries
-  for (const id of entries.keys()) settled(id)
-  const values = yield* runLoader(
-    load.space,
-    missing.map(({ key }) => key),
-    loadMissing
-  )
-  yield* writeBack(load, missing, values, startedAt, entries)
-  return entries
-})
-
-const noop = () => {}
-
-/** Without a fence the store is away or left out. */
-interface Missing<K> extends Fenced<K> {
-  readonly fence: Fence | undefined
-}
-
-/** Puts what the store has among the entries, and says what is still missing. */
-const lookupStore = Effect.fnUntraced(function* <K, A, F extends OnStoreFailure, E, R>(
-  load: Load<K, A, F, E, R>,
-  wanted: ReadonlyArray<Fenced<K>>,
-  entries: Map<KeyId, CacheEntry<A>>
-): Effect.fn.Return<ReadonlyArray<Missing<K>>, StoreFailure<F>> {
-  const { loadMissing, route, space } = load
-  const { counters, namespace } = space
-  if (!route.readStore || (route.force && loadMissing === undefined)) {
-    return wanted.map((want) => ({ ...want, fence: undefined }))
-  }
-  const askedAt = yield* Clock.currentTimeMillis
-  const rows = yield* StoreGuard.recover(readStore(load, wanted), namespace.onStoreFailure, counters, [])
-  const now = yield* Clock.currentTimeMillis
-  const missing: Array<Missing<K>> = []
-  wanted.forEach((want, index) => {
-    const row = rows[index]
-    const value = row?._tag === "Row" && !route.force ? decodeRow(space, row) : Option.none<A>()
-    if (row?._tag !== "Row" || Option.isNone(value)) {
-      missing.push({ ...want, fence: row?.fence })
-      return
-    }
-    counters.storeHits++
-    const entry: CacheEntry<A> = {
-      value: value.value,
-      origin: "store",
-      freshness: "fresh",
-      createdAt: askedAt - row.age,
-      expiresAt: askedAt + row.timeToLive,
-      tags: row.tags
-    }
-    entries.set(want.id, entry)
-    if (route.keepMemory) keepInMemory(space, want, entry, Buffer.byteLength(row.data), now)
+  const missing = yield* lookupStore(load, wanted, landing)
+  if (loadMissing === undefined) return landing
+  const loadedAt = yield* Clock.currentTimeMillis
+  const toLoad = missing.filter((want) => !isRearmed(load, want, loadedAt, landing))
+  if (toLoad.length === 0) return landing
+  for (const id of landing.entries.keys()) settled(id)
+  for (const id of landing.failures.keys()) settled(id)
+  progress.loadingSince = loadedAt
+  yield* progress.loading.open
+  const stale = toLoad.map(({ id }) => {
+    const entry = shown(progress.reserve.get(id)?.entry, loadedAt)
+    return entry === undefined ? undefined : ownCopy(space, entry)
   })
-  if (!route.force && rows.length > 0) {
-    counters.storeRequests += rows.length
-    counters.storeMisses += missing.length
-  }
-  return missing
+  const keys = toLoad.map(({ key }) => key)
+  const exit = yield* Effect.exit(runLoader(space, keys, loadMissing, stale))
+  if (progress.inBackground) yield* tellLate(space, keys.length, exit)
+  const loadTime = (yield* Clock.currentTimeMillis) - loadedAt
+  if (Exit.isSuccess(exit)) yield* keepValues(load, toLoad, exit.value, startedAt, loadTime, landing)
+  else if (isTyped(exit.cause)) yield* keepFailure(load, toLoad, exit, startedAt, loadTime, landing)
+  // The loader's error is typed, so this is none of them.
+  else return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+  return landing
 })
 
-/** A forced load reads only to learn the fences under which it may fill; that is no lookup. */
-const readStore = <K, A, F extends OnStoreFailure, E, R>(
-  { route, self, space: { counters, namespace } }: Load<K, A, F, E, R>,
-  wanted: ReadonlyArray<Fenced<K>>
-) => {
-  const texts = wanted.map(({ text }) => text)
-  if (route.force) return self.store.read(namespace.name, texts)
-  // What was answered is counted where the answer is looked at, in one step.
-  return Effect.onExit(self.store.read(namespace.name, texts), (exit) =>
-    Effect.sync(() => {
-      if (Exit.isSuccess(exit)) return
-      counters.storeRequests += texts.length
-      counters.storeMisses += texts.length
-    })
-  )
+/** After a failed load an entry is served as it is for a while: the source is left alone. */
+const isRearmed = <K, A, X, E, R>(
+  { progress, route, space }: Load<K, A, X, E, R>,
+  want: Missing<K>,
+  now: number,
+  { entries }: Landing<A>
+): boolean => {
+  const held = progress.reserve.get(want.id)
+  if (route.force || held === undefined || now >= held.retryAt || now >= held.entry.staleUntil) return false
+  entries.set(want.id, { ...held.entry, freshness: "stale" })
+  // Another process re-armed it: from here on this one need not ask the store either.
+  if (route.keepMemory && held.fence !== undefined) keepInMemory(space, want, held, vouch(space, now, 0), now)
+  return true
 }
 
-const decodeRow = <K, A>({ counters, namespace }: Space<K, A>, row: StoredRow): Option.Option<A> => {
-  const value = row.schemaVersion === namespace.version ? namespace.values.decode(row.data) : Option.none<A>()
-  if (Option.isNone(value)) counters.undecodable++
-  return value
-}
+const shown = <A>(entry: CacheEntry<A> | undefined, now: number): CacheEntry<A> | undefined =>
+  entry === undefined || now < entry.expiresAt ? entry : { ...entry, freshness: "stale" }
+
+const isTyped = (cause: Cause.Cause<unknown>): boolean => cause.reasons.every(Cause.isFailReason)
 
 /**
  * Runs the loader and counts it: a load per key, the time once.
@@ -183,15 +117,18 @@ const decodeRow = <K, A>({ counters, namespace }: Space<K, A>, row: StoredRow): 
 export const runLoader = <K, A, E, R>(
   { counters, namespace }: Pick<Space<K, A>, "counters" | "namespace">,
   keys: ReadonlyArray<K>,
-  loadMissing: BulkLoader<K, A, E, R>
-): Effect.Effect<ReadonlyArray<A>, E, R> => {
+  loadMissing: BulkLoader<K, A, E, R>,
+  stale: ReadonlyArray<CacheEntry<A> | undefined>
+): Effect.Effect<ReadonlyArray<A | Loaded<A>>, E, R> => {
   let startedAt: number | undefined
-  return Effect.withFiber<ReadonlyArray<A>, E, R>((fiber) => {
+  return Effect.withFiber<ReadonlyArray<A | Loaded<A>>, E, R>((fiber) => {
     startedAt = nowOf(fiber)
     counters.loads += keys.length
-    return Effect.flatMap(loadMissing(keys), (values) =>
-      values.length === keys.length ? Effect.succeed(values) : Effect.die(wrongNumber(namespace.name, keys, values))
-    )
+    return Effect.flatMap(loadMissing(keys, stale), (values) => {
+      if (values.length !== keys.length) return Effect.die(wrongNumber(namespace.name, keys, values))
+      const without = values.findIndex((value, index) => isUnfounded(value, stale[index]))
+      return without < 0 ? Effect.succeed(values) : Effect.die(unfounded(namespace.name))
+    })
   }).pipe(
     Effect.onExit((exit) =>
       Effect.withFiber((fiber) => {
@@ -211,91 +148,29 @@ const wrongNumber = (namespace: string, keys: ReadonlyArray<unknown>, values: Re
     `namespace "${namespace}": the bulk loader was given ${keys.length} keys and answered with ${values.length} values; it must answer with one value per key, in order`
   )
 
-/** Keeps what was loaded, where the fences still hold, and puts it among the entries. */
-const writeBack = Effect.fnUntraced(function* <K, A, F extends OnStoreFailure, E, R>(
-  { options, route, self, space }: Load<K, A, F, E, R>,
-  missing: ReadonlyArray<Missing<K>>,
-  values: ReadonlyArray<A>,
-  startedAt: number,
-  entries: Map<KeyId, CacheEntry<A>>
-): Effect.fn.Return<void, StoreFailure<F>> {
-  const { counters, namespace } = space
-  const now = yield* Clock.currentTimeMillis
-  const loaded: Array<Loaded<K, A>> = []
-  for (const [index, want] of missing.entries()) {
-    const value = values[index]!
-    const row = rowOf(space, want.text, value, options)
-    const timeToLive = Exit.isSuccess(row) ? row.value.timeToLive : 0
-    const entry: CacheEntry<A> = {
-      value,
-      origin: "loader",
-      freshness: "fresh",
-      createdAt: now,
-      expiresAt: now + timeToLive,
-      tags: []
-    }
-    entries.set(want.id, entry)
-    if (Exit.isFailure(row)) yield* keptNowhere(self, namespace, space, errorOf(row))
-    else if (timeToLive > 0) loaded.push({ ...want, row: row.value, entry })
-  }
-  // The store would refuse it, and those who tell of invalidations may have forgotten one by now.
-  if (now - startedAt >= Duration.toMillis(self.store.fenceLifetime)) return
-  const fills = loaded.flatMap((load) =>
-    route.keepStore && load.fence !== undefined && !load.local.broken ? [{ ...load.row, fence: load.fence, load }] : []
+const isUnfounded = (value: unknown, stale: unknown): boolean =>
+  value instanceof Loaded && value.modified === undefined && stale === undefined
+
+const unfounded = (namespace: string) =>
+  new Error(
+    `namespace "${namespace}": the loader answered "not modified" to a load that had nothing to show it; answer so only when it is given an entry`
   )
-  const stored =
-    fills.length === 0
-      ? []
-      : yield* StoreGuard.recover(self.store.fill(namespace.name, fills), namespace.onStoreFailure, counters, [])
-  const refused = new Set(fills.filter((_, index) => stored[index] === false).map(({ load }) => load))
-  counters.refused += refused.size
-  if (!route.keepMemory) return
-  const filledAt = yield* Clock.currentTimeMillis
-  for (const load of loaded) if (!refused.has(load)) keepInMemory(space, load, load.entry, load.row.size, filledAt)
-})
 
-interface Loaded<K, A> extends Missing<K> {
-  readonly row: NewRow
-  readonly entry: CacheEntry<A>
+/** Nobody waits for what ends here: it is counted, and a first failure logged. */
+const tellLate = <K, A>(space: Space<K, A>, keys: number, exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
+  const { counters, namespace } = space
+  if (Exit.isSuccess(exit)) {
+    counters.lateSuccess += keys
+    space.failsInBackground = false
+    return Effect.void
+  }
+  if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
+  counters.lateFailure += keys
+  const isFirst = !space.failsInBackground
+  space.failsInBackground = true
+  const message = `cache: a load of namespace "${namespace.name}" failed in the background`
+  return isFirst ? Effect.logWarning(message, exit.cause) : Effect.logDebug(message, exit.cause)
 }
-
-const keepInMemory = <K, A>(
-  { partition, policy }: Space<K, A>,
-  { id, local }: Fenced<K>,
-  { createdAt, expiresAt: freshUntil, tags, value }: CacheEntry<A>,
-  size: number,
-  now: number
-): void => {
-  if (local.broken) return
-  const expiresAt = Math.min(freshUntil, now + policy.memoryTimeToLive)
-  partition.put(id, { value, createdAt, expiresAt, freshUntil, size, tags }, now)
-}
-
-/**
- * Counts a value that is served and not kept, and says so in the log, once per
- * namespace and reason; fails instead where the namespace chose so. A value that
- * is too large is served all the same.
- *
- * @category running
- * @since 0.1.0
- */
-export const keptNowhere = <K, A, F extends OnStoreFailure>(
-  self: CacheParts,
-  { name, onStoreFailure }: Namespace<K, A, F>,
-  space: Space<K, A, F> | undefined,
-  trouble: CacheError
-): Effect.Effect<void, StoreFailure<F>> =>
-  Effect.suspend(() => {
-    const { _tag } = trouble.reason
-    if (space !== undefined) space.counters[_tag === "ValueTooLarge" ? "tooLarge" : "unencodable"]++
-    if (onStoreFailure === "fail" && _tag !== "ValueTooLarge") {
-      return Effect.fail(trouble) as Effect.Effect<never, StoreFailure<F>>
-    }
-    const complaint = `${name}\0${_tag}`
-    if (self.complaints.has(complaint)) return Effect.void
-    self.complaints.add(complaint)
-    return Effect.logError(`cache: served without being cached: ${trouble.message}`)
-  })
 
 /**
  * The time on a fiber's clock, in milliseconds since the epoch.
@@ -304,10 +179,3 @@ export const keptNowhere = <K, A, F extends OnStoreFailure>(
  */
 export const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number =>
   fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-
-/**
- * The error of an exit that failed with one.
- *
- * @internal
- */
-export const errorOf = (exit: Exit.Failure<unknown, CacheError>): CacheError => Cause.squash(exit.cause) as CacheError

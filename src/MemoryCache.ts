@@ -31,6 +31,7 @@
  */
 import { Clock, Context, type Duration, Effect, Exit, Layer } from "effect"
 import { type Eviction, lru } from "./Eviction.ts"
+import type { Details, KeyId, MemoryEntry, NewMemoryEntry } from "./MemoryEntry.ts"
 import { type TimerNode, TimerWheel } from "./TimerWheel.ts"
 
 /**
@@ -42,42 +43,7 @@ import { type TimerNode, TimerWheel } from "./TimerWheel.ts"
  */
 export type RemovalCause = "explicit" | "replaced" | "expired" | "size" | "remote"
 
-/**
- * What an entry is looked up by within its partition.
- *
- * @category models
- * @since 0.1.0
- */
-export type KeyId = string | number
-
-/**
- * What is to be kept, until `expiresAt` (`Infinity`: for good). `freshUntil` is
- * when the entry itself goes stale, which may be later than memory lets go of
- * it; by default `expiresAt`. Nothing here depends on it. `size` is the value's length in bytes.
- *
- * @category models
- * @since 0.1.0
- */
-export interface NewMemoryEntry<out A> {
-  readonly value: A
-  readonly createdAt: number
-  readonly expiresAt: number
-  readonly freshUntil?: number
-  readonly size: number
-  readonly tags: ReadonlyArray<string>
-}
-
-/**
- * What is kept. It never changes: a `put` over it makes another one. `hit` is an
- * effect that succeeds with the value, to be returned as it is.
- *
- * @category models
- * @since 0.1.0
- */
-export interface MemoryEntry<out A> extends NewMemoryEntry<A> {
-  readonly freshUntil: number
-  readonly hit: Exit.Success<A>
-}
+export type { Details, KeyId, MemoryEntry, NewMemoryEntry } from "./MemoryEntry.ts"
 
 /**
  * The entries of one namespace.
@@ -183,13 +149,16 @@ export class MemoryCache extends Context.Service<
 
 /** An entry with its place in the partition, the eviction order and the wheel. */
 class Node implements MemoryEntry<unknown> {
-  readonly hit: Exit.Success<unknown>
+  readonly hit: Exit.Exit<unknown, never>
   readonly value: unknown
   readonly createdAt: number
   readonly expiresAt: number
   readonly freshUntil: number
+  readonly vouchedUntil: number
+  readonly hitUntil: number
   readonly size: number
   readonly tags: ReadonlyArray<string>
+  readonly details: Details
   readonly id: KeyId
   readonly partition: MemoryPartition<unknown>
   newer: Node | undefined = undefined
@@ -198,17 +167,23 @@ class Node implements MemoryEntry<unknown> {
   timerPrevious: TimerNode | undefined = undefined
 
   constructor(partition: MemoryPartition<unknown>, id: KeyId, entry: NewMemoryEntry<unknown>) {
-    this.hit = Exit.succeed(entry.value) as Exit.Success<unknown>
+    this.details = entry.details ?? noDetails
+    // The failure is one that reads of this namespace have in their type.
+    this.hit = (this.details.failure as Exit.Failure<never, never> | undefined) ?? Exit.succeed(entry.value)
     this.value = entry.value
     this.createdAt = entry.createdAt
     this.expiresAt = entry.expiresAt
     this.freshUntil = entry.freshUntil ?? entry.expiresAt
+    this.vouchedUntil = entry.vouchedUntil ?? entry.expiresAt
+    this.hitUntil = entry.hitUntil ?? entry.expiresAt
     this.size = entry.size
     this.tags = entry.tags
     this.id = id
     this.partition = partition
   }
 }
+
+const noDetails: Details = {}
 
 class MemoryPartition<A> implements Partition<A> {
   readonly nodes = new Map<KeyId, Node>()

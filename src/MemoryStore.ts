@@ -11,7 +11,7 @@
  * @since 0.1.0
  */
 import { type Clock, Duration, Effect, Stream } from "effect"
-import type { Fence, KeyText, NewRow, NoRow, ScannedRow, StoredRow } from "./StoredRow.ts"
+import type { Fence, KeyText, NewRow, NoRow, Rearm, ScannedRow, StoredRow, Validators } from "./StoredRow.ts"
 
 interface Memory {
   readonly clock: Clock.Clock
@@ -25,6 +25,10 @@ interface Memory {
 interface MemoryRow extends Omit<ScannedRow, "lastAccessed" | "accessCount"> {
   readonly data: string | undefined
   readonly schemaVersion: number
+  readonly retryAt: number
+  readonly loadTime: number
+  readonly isFailure: boolean
+  readonly validators: Validators
   readonly version: number
   readonly generation: number
 }
@@ -45,6 +49,10 @@ export const make = Effect.clockWith((clock) => {
       Effect.sync(() => keys.map((key) => readRow(self, namespace, key))),
     fill: (namespace: string, rows: ReadonlyArray<FillRow>) =>
       Effect.sync(() => rows.map((row) => fillRow(self, namespace, row))),
+    rearm: (namespace: string, rows: ReadonlyArray<Rearm>) =>
+      Effect.sync(() => {
+        for (const row of rows) rearmRow(self, namespace, row)
+      }),
     write: (namespace: string, rows: ReadonlyArray<NewRow>) =>
       Effect.sync(() => {
         for (const row of rows) putRow(self, namespace, row)
@@ -72,6 +80,11 @@ const readRow = (self: Memory, namespace: string, key: KeyText): StoredRow | NoR
     schemaVersion: row.schemaVersion,
     age: now(self) - row.createdAt,
     timeToLive: row.expiresAt - now(self),
+    staleTimeToLive: row.staleUntil - now(self),
+    retryAfter: Math.max(0, row.retryAt - now(self)),
+    loadTime: row.loadTime,
+    isFailure: row.isFailure,
+    validators: row.validators,
     tags: row.tags,
     fence
   }
@@ -87,26 +100,61 @@ const fillRow = (self: Memory, namespace: string, row: FillRow): boolean => {
   return holds
 }
 
-const putRow = (self: Memory, namespace: string, { timeToLive, ...row }: NewRow): void =>
-  put(self, namespace, { ...row, expiresAt: now(self) + timeToLive })
+const rearmRow = (self: Memory, namespace: string, { fence, key, retryAfter }: Rearm): void => {
+  const rows = self.namespaces.get(namespace)
+  const row = rows?.get(key)
+  if (row?.version !== fence.version || row.generation !== fence.generation) return
+  rows?.set(key, { ...row, retryAt: Math.min(row.staleUntil, now(self) + retryAfter) })
+}
+
+const putRow = (self: Memory, namespace: string, row: NewRow): void => {
+  const expiresAt = now(self) + row.timeToLive
+  put(self, namespace, { ...row, expiresAt, staleUntil: expiresAt + row.staleFor })
+}
 
 const removeRows = (self: Memory, namespace: string, keys: ReadonlyArray<KeyText>): ReadonlyArray<boolean> => {
   const found = keys.map((key) => isLive(self, namespace, self.namespaces.get(namespace)?.get(key)))
-  const tombstone = { data: undefined, size: 0, schemaVersion: 0, tags: [], expiresAt: now(self) + fenceLifetime }
+  const expiresAt = now(self) + fenceLifetime
+  const tombstone = { ...nothing, expiresAt, staleUntil: expiresAt }
   for (const key of keys) put(self, namespace, { ...tombstone, key })
   return found
 }
 
+const nothing = {
+  data: undefined,
+  size: 0,
+  schemaVersion: 0,
+  loadTime: 0,
+  isFailure: false,
+  validators: {},
+  tags: []
+}
+
+// A row may come with more than is kept, such as a fence.
 const put = (
   self: Memory,
   namespace: string,
-  { key, data, size, schemaVersion, tags, expiresAt }: Omit<MemoryRow, "createdAt" | "version" | "generation">
+  row: Omit<MemoryRow, "createdAt" | "retryAt" | "version" | "generation">
 ): void => {
+  const { key, data, size, schemaVersion, expiresAt, staleUntil, loadTime, isFailure, validators, tags } = row
   const rows = self.namespaces.get(namespace) ?? new Map<KeyText, MemoryRow>()
   self.namespaces.set(namespace, rows)
-  const version = ++self.version
-  const generation = generationOf(self, namespace)
-  rows.set(key, { key, data, size, schemaVersion, tags, createdAt: now(self), expiresAt, version, generation })
+  rows.set(key, {
+    key,
+    data,
+    size,
+    schemaVersion,
+    createdAt: now(self),
+    expiresAt,
+    staleUntil,
+    retryAt: 0,
+    loadTime,
+    isFailure,
+    validators,
+    tags,
+    version: ++self.version,
+    generation: generationOf(self, namespace)
+  })
 }
 
 const clearNamespace = (self: Memory, namespace: string): number => {
@@ -126,8 +174,8 @@ const clearNamespaces = (self: Memory): number => {
 const liveRows = (self: Memory, namespace: string): ReadonlyArray<ScannedRow> =>
   [...(self.namespaces.get(namespace)?.values() ?? [])]
     .filter((row) => isLive(self, namespace, row))
-    .map(({ key, size, createdAt, expiresAt, tags }) => {
-      return { key, size, createdAt, expiresAt, lastAccessed: createdAt, accessCount: 0, tags }
+    .map(({ key, size, createdAt, expiresAt, staleUntil, tags }) => {
+      return { key, size, createdAt, expiresAt, staleUntil, lastAccessed: createdAt, accessCount: 0, tags }
     })
     .toSorted((a, b) => compareCodePoints(a.key, b.key))
 
@@ -138,7 +186,7 @@ const sweepRows = (self: Memory, limit: number): number => {
   for (const rows of self.namespaces.values()) {
     for (const [key, row] of rows) {
       if (count >= limit) return count
-      const isDead = row.expiresAt <= now(self) && row.createdAt + fenceLifetime <= now(self)
+      const isDead = row.staleUntil <= now(self) && row.createdAt + fenceLifetime <= now(self)
       if (isDead && rows.delete(key)) count++
     }
   }
@@ -150,7 +198,7 @@ const now = (self: Memory): number => self.clock.currentTimeMillisUnsafe()
 const generationOf = (self: Memory, namespace: string): number => self.epoch + (self.generations.get(namespace) ?? 0)
 
 const isLive = (self: Memory, namespace: string, row: MemoryRow | undefined): row is MemoryRow & { data: string } =>
-  row?.data !== undefined && row.expiresAt > now(self) && row.generation === generationOf(self, namespace)
+  row?.data !== undefined && row.staleUntil > now(self) && row.generation === generationOf(self, namespace)
 
 // JavaScript orders strings by UTF-16 units, in which surrogates come before
 // U+E000 to U+FFFF; the code points that they stand for come after.

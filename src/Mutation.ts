@@ -8,7 +8,11 @@
  * now dropped from.
  *
  * The second step happens however the first one ends: a removal that failed or
- * was interrupted may have happened all the same.
+ * was interrupted may have happened all the same. If it has not, the store still
+ * has what it should not: it is told again in the background until it has heard,
+ * and until then this process does not believe it (`PendingInvalidations`). A
+ * `set` that failed is an error to its caller too, but memory keeps the value
+ * unless the namespace chose `onStoreFailure: "fail"`.
  *
  * **Inside a transaction** that the store joins, the second step waits for the
  * commit, and does not happen if the transaction is rolled back. A value that was
@@ -22,13 +26,15 @@
  *
  * @since 0.1.0
  */
-import { Clock, Effect, Exit } from "effect"
+import { Cause, Clock, Effect, Exit } from "effect"
+import type { CacheEntry } from "./CacheEntry.ts"
 import { CacheError } from "./CacheError.ts"
 import type { KeyText, NewRow } from "./CacheStore.ts"
 import type { Invalidation } from "./InvalidationBus.ts"
+import { drawFor, keepInMemory, vouch } from "./Keep.ts"
 import type { LocalFence } from "./LocalFence.ts"
 import type { KeyId } from "./MemoryCache.ts"
-import type { Namespace } from "./Namespace.ts"
+import type { Any } from "./Namespace.ts"
 import type { SetOptions } from "./Operations.ts"
 import { type CacheParts, forget, forgetAll, rowOf, type Space } from "./Space.ts"
 
@@ -40,15 +46,15 @@ import { type CacheParts, forget, forgetAll, rowOf, type Space } from "./Space.t
  */
 export const setMany = <K, A>(
   self: CacheParts,
-  namespace: Namespace<K, A>,
+  namespace: Any<K, A>,
   entries: Iterable<readonly [key: K, value: A]>,
-  options?: SetOptions
+  options: SetOptions = {}
 ): Effect.Effect<void, CacheError> =>
   Effect.gen(function* () {
     const space = yield* spaceOf(self, namespace)
     const writes = new Map<KeyText, Write<A>>()
     for (const [key, value] of entries) {
-      const write = yield* encode(space, key, value, options)
+      const write = yield* encode(space, key, value, options, yield* drawFor(space))
       writes.set(write.row.key, write)
     }
     const keep = [...writes.values()].filter(({ row }) => row.timeToLive > 0)
@@ -59,7 +65,7 @@ export const setMany = <K, A>(
         space,
         drop.map(({ row }) => row.key)
       )
-    if (keep.length > 0) yield* write(self, space, keep)
+    if (keep.length > 0) yield* write(self, space, keep, yield* drawFor(space))
     space.counters.sets += writes.size
   })
 
@@ -73,39 +79,54 @@ const encode = <K, A>(
   space: Space<K, A>,
   key: K,
   value: A,
-  options: SetOptions | undefined
+  { tags = [], timeToLive }: SetOptions,
+  draw: number
 ): Exit.Exit<Write<A>, CacheError> => {
   const { keys } = space.namespace
   const text = keys.encode(key)
   if (Exit.isFailure(text)) return Exit.failCause(text.cause)
-  return Exit.map(rowOf(space, text.value, value, options), (row) => ({ id: keys.idOf(text.value), value, row }))
+  const asked = { timeToLive, tags, validators: {}, loadTime: 0 }
+  return Exit.map(rowOf(space, text.value, value, asked, draw), (row) => ({ id: keys.idOf(text.value), value, row }))
 }
 
-const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray<Write<A>>) =>
+const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray<Write<A>>, draw: number) =>
   Effect.suspend(() => {
     const fences: Array<LocalFence> = []
     const rows = writes.map(({ row }) => row)
+    const { name: namespace, onStoreFailure } = space.namespace
     let startedAt = 0
     const inStore = Effect.clockWith((clock) => {
       startedAt = clock.currentTimeMillisUnsafe()
       for (const { id } of writes) fences.push(space.fences.open(id))
-      return self.store.write(space.namespace.name, rows)
+      return self.store.write(namespace, rows)
     })
     return changing(self, inStore, (exit, now) => {
-      const holds = fences.map((fence) => !fence.broken && Exit.isSuccess(exit))
+      const isKept = Exit.isSuccess(exit) || (onStoreFailure === "recover" && !Cause.hasInterrupts(exit.cause))
+      const vouchedUntil = vouch(space, now, draw)
+      const holds = fences.map((fence) => isKept && !fence.broken)
       for (const { id } of writes) forget(space, id, "replaced")
       writes.forEach(({ id, row, value }, index) => {
         if (holds[index] !== true) return
         // The store's clock has run since it took the row: memory must not outlive it.
-        const freshUntil = startedAt + row.timeToLive
-        const expiresAt = Math.min(freshUntil, now + space.policy.memoryTimeToLive)
-        space.partition.put(
-          id,
-          { value, createdAt: startedAt, expiresAt, freshUntil, size: row.size, tags: row.tags },
-          now
-        )
+        const expiresAt = startedAt + row.timeToLive
+        const entry: CacheEntry<A> = {
+          value,
+          origin: "memory",
+          freshness: "fresh",
+          createdAt: startedAt,
+          expiresAt,
+          staleUntil: expiresAt + row.staleFor,
+          tags: row.tags,
+          validators: row.validators
+        }
+        const { data, loadTime, size } = row
+        const held = { entry, failure: undefined, size, data, loadTime, retryAt: 0, vouchedUntil }
+        const local = { broken: false }
+        keepInMemory(space, { id, local }, { ...held, fence: undefined, unstored: undefined }, vouchedUntil, now)
       })
-      return { _tag: "Keys", namespace: space.namespace.name, keys: rows.map(({ key }) => key) }
+      const changed: Invalidation = { _tag: "Keys", namespace, keys: rows.map(({ key }) => key) }
+      // Memory has the new value now; what the store may still have is wrong.
+      return { changed, isLost: isKept && Exit.isFailure(exit) }
     }).pipe(
       Effect.ensuring(Effect.sync(() => fences.forEach((fence, index) => space.fences.close(writes[index]!.id, fence))))
     )
@@ -119,7 +140,7 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
  */
 export const invalidateMany = <K, A>(
   self: CacheParts,
-  namespace: Namespace<K, A>,
+  namespace: Any<K, A>,
   keys: ReadonlyArray<K>
 ): Effect.Effect<Array<boolean>, CacheError> =>
   Effect.gen(function* () {
@@ -135,13 +156,13 @@ const remove = <K, A>(self: CacheParts, space: Space<K, A>, texts: ReadonlyArray
   const inMemory = new Map<KeyText, boolean>()
   const { keys, name } = space.namespace
   return Effect.map(
-    changing(self, self.store.remove(name, texts), (_, now) => {
+    changing(self, self.store.remove(name, texts), (exit, now) => {
       for (const text of texts) {
         const id = keys.idOf(text)
         inMemory.set(text, space.partition.get(id, now) !== undefined)
         forget(space, id, "explicit")
       }
-      return { _tag: "Keys", namespace: name, keys: texts }
+      return { changed: { _tag: "Keys", namespace: name, keys: texts }, isLost: Exit.isFailure(exit) }
     }),
     (inStore) => new Map(texts.map((text, index) => [text, inStore[index] === true || inMemory.get(text) === true]))
   )
@@ -153,12 +174,12 @@ const remove = <K, A>(self: CacheParts, space: Space<K, A>, texts: ReadonlyArray
  * @category mutations
  * @since 0.1.0
  */
-export const clear = <K, A>(self: CacheParts, namespace: Namespace<K, A>): Effect.Effect<number, CacheError> =>
+export const clear = <K, A>(self: CacheParts, namespace: Any<K, A>): Effect.Effect<number, CacheError> =>
   Effect.flatMap(spaceOf(self, namespace), (space) =>
     changing(self, self.store.clear(namespace.name), (exit) => {
       if (Exit.isSuccess(exit)) space.counters.clears++
       forgetAll(space, "explicit")
-      return { _tag: "Namespace", namespace: namespace.name }
+      return { changed: { _tag: "Namespace", namespace: namespace.name }, isLost: Exit.isFailure(exit) }
     })
   )
 
@@ -174,7 +195,7 @@ export const clearAll = (self: CacheParts): Effect.Effect<number, CacheError> =>
       if (Exit.isSuccess(exit)) space.counters.clears++
       forgetAll(space, "explicit")
     }
-    return { _tag: "All" }
+    return { changed: { _tag: "All" }, isLost: Exit.isFailure(exit) }
   })
 
 /**
@@ -201,23 +222,33 @@ export const receive = (self: CacheParts, invalidation: Invalidation): void => {
   }
 }
 
+interface Changed {
+  readonly changed: Invalidation
+  /** Whether the store may still have what it should not, and has to be told again. */
+  readonly isLost: boolean
+}
+
 /** The store's part, then memory's part and the news of it. */
 const changing = <A>(
   self: CacheParts,
   inStore: Effect.Effect<A, CacheError>,
-  inMemory: (exit: Exit.Exit<A, CacheError>, now: number) => Invalidation
+  inMemory: (exit: Exit.Exit<A, CacheError>, now: number) => Changed
 ): Effect.Effect<A, CacheError> =>
   Effect.withFiber((caller) => {
+    const mark = self.pending.mark()
     const settle = (exit: Exit.Exit<A, CacheError>) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        self.bus.publish({ origin: self.id, invalidation: inMemory(exit, now) })
-      )
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const { changed, isLost } = inMemory(exit, now)
+        if (isLost) self.pending.add(changed)
+        else if (Exit.isSuccess(exit)) self.pending.settle(changed, mark)
+        return self.bus.publish({ origin: self.id, invalidation: changed })
+      })
     return self.store.inTransaction(caller.context)
       ? Effect.tap(inStore, (answer) => self.store.afterCommit(settle(Exit.succeed(answer))))
       : Effect.onExit(inStore, settle)
   })
 
-const spaceOf = <K, A>(self: CacheParts, namespace: Namespace<K, A>): Effect.Effect<Space<K, A>, CacheError> =>
+const spaceOf = <K, A>(self: CacheParts, namespace: Any<K, A>): Effect.Effect<Space<K, A>, CacheError> =>
   Effect.suspend(() => {
     const space = self.spaces.of(namespace)
     if (!(space instanceof CacheError)) return Effect.succeed(space)

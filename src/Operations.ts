@@ -7,15 +7,26 @@
  *
  * @since 0.1.0
  */
-import type { Duration, Effect, Option, Stream } from "effect"
+import type { Duration, Effect, Exit, Option, Stream } from "effect"
 import type { CacheEntry } from "./CacheEntry.ts"
 import type { CacheError } from "./CacheError.ts"
 import type { CacheHealth } from "./CacheHealth.ts"
 import type { CacheStats } from "./CacheStats.ts"
-import type { Namespace, OnStoreFailure, StoreFailure } from "./Namespace.ts"
+import type { Loaded } from "./Loaded.ts"
+import type { Any, CacheFailure, Namespace } from "./Namespace.ts"
 
 /**
- * A tier to leave out.
+ * A tier to leave out, or one way of using it: reading it, keeping something in
+ * it, or reading the store although memory has a stale entry. A load that is to be
+ * kept in the store asks it in any case, for the fence under which it may be.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Skip = Tier | "memoryRead" | "memoryWrite" | "storeRead" | "storeWrite" | "storeReadWhenStale"
+
+/**
+ * A tier.
  *
  * @category models
  * @since 0.1.0
@@ -23,33 +34,68 @@ import type { Namespace, OnStoreFailure, StoreFailure } from "./Namespace.ts"
 export type Tier = "memory" | "store"
 
 /**
+ * Options of every read.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface ReadOptions {
+  /** Tiers to leave out, for reading or for keeping or both. Default none. */
+  readonly skip?: Skip | ReadonlyArray<Skip>
+}
+
+/**
  * Options of a read that cannot load.
  *
  * @category models
  * @since 0.1.0
  */
-export interface GetOptions {
-  /** Tiers to leave out, for reading and for keeping. Default none. */
-  readonly skip?: Tier | ReadonlyArray<Tier>
+export interface GetOptions extends ReadOptions {
+  /** Whether a stale entry will do where there is no fresh one; nothing is loaded or kept for it. Default false. */
+  readonly stale?: boolean
 }
 
 /**
  * Options of a read that can load. A caller that is coalesced onto another's load
- * gets what that one's options made of it.
+ * gets what that one's options made of it, but decides for itself what will do in
+ * place of a failure (`staleOn`, `fallback`).
+ *
+ * Functions are called with what the loader of this call, or of the one it is
+ * coalesced onto, ended with; also when it ended in the background.
  *
  * @category models
  * @since 0.1.0
  */
-export interface GetOrSetOptions extends GetOptions {
-  /** How long what is loaded stays fresh; overrides the policy. `0` keeps nothing. */
-  readonly timeToLive?: Duration.Input
+export interface GetOrSetOptions<in out A, in E> extends ReadOptions {
+  /**
+   * How long what is loaded stays fresh; overrides the policy; `0` keeps nothing.
+   * A function may decide it from how the load ended, `undefined` meaning as the
+   * policy says. Where it ended with a typed failure, a lifetime above zero caches
+   * the failure, if the namespace's `error` schema accepts it.
+   */
+  readonly timeToLive?: Duration.Input | ((exit: Exit.Exit<A, E>) => Duration.Input | undefined)
+  /** Kept with the entry. Default none. */
+  readonly tags?: ReadonlyArray<string> | ((value: A) => ReadonlyArray<string>)
+  /**
+   * Whether what is loaded is kept. `false` keeps it in no tier, and shares it with
+   * nobody; a function may decide it from how the load ended. Default true.
+   */
+  readonly store?: boolean | ((exit: Exit.Exit<A, E>) => boolean)
+  /**
+   * Which failures of the loader may be answered with a stale value, or with
+   * `fallback`. Default: all of them. Defects and interruption never are.
+   */
+  readonly staleOn?: (error: E) => boolean
+  /**
+   * What will do where the loader fails, or takes longer than its hard timeout
+   * (`LoaderTimeout`), and there is nothing stale. It is not kept.
+   */
+  readonly fallback?: (error: E | CacheError) => A
   /**
    * Runs the loader now, whatever is cached; later callers join this load. Default
    * false. This is no invalidation: other processes keep what they have in memory.
    */
   readonly force?: boolean
-  /** `false` keeps what is loaded in no tier, and shares it with nobody. Default true. */
-  readonly store?: boolean
 }
 
 /**
@@ -61,16 +107,32 @@ export interface GetOrSetOptions extends GetOptions {
 export interface SetOptions {
   /** How long the value stays fresh; overrides the policy. `0` removes instead. */
   readonly timeToLive?: Duration.Input
+  /** Kept with the entry. Default none. */
+  readonly tags?: ReadonlyArray<string>
 }
 
 /**
- * Loads the keys that are missing, and gives their values in the same order.
- * Answering with another number of values is a defect.
+ * What brings a value: an effect, or a function that is given the entry which is
+ * about to be replaced, stale or not, if there still is one (see `Loaded`).
  *
  * @category models
  * @since 0.1.0
  */
-export type BulkLoader<K, A, E, R> = (missing: ReadonlyArray<K>) => Effect.Effect<ReadonlyArray<A>, E, R>
+export type Loader<A, E, R> =
+  Effect.Effect<A, E, R> | ((stale: CacheEntry<A> | undefined) => Effect.Effect<A | Loaded<A>, E, R>)
+
+/**
+ * Loads the keys that are missing, and gives their values in the same order.
+ * Answering with another number of values is a defect. `stale` has, in the same
+ * order, the entries that are about to be replaced.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type BulkLoader<K, A, E, R> = (
+  missing: ReadonlyArray<K>,
+  stale: ReadonlyArray<CacheEntry<A> | undefined>
+) => Effect.Effect<ReadonlyArray<A | Loaded<A>>, E, R>
 
 /**
  * A key that the store holds, with what it knows about the entry. Times are
@@ -85,6 +147,7 @@ export interface CachedKey<out K> {
   readonly size: number
   readonly createdAt: number
   readonly expiresAt: number
+  readonly staleUntil: number
   readonly lastAccessed: number
   readonly accessCount: number
   readonly tags: ReadonlyArray<string>
@@ -104,23 +167,27 @@ export interface Operations {
    *
    * A caller that is coalesced sees the failure of the loader that runs: give
    * one key one loader. The loader runs in a fiber of its own, with the context
-   * of the caller that started it, and is interrupted when nobody waits for it.
-   * A loader that asks for its own key waits for itself.
+   * of the caller that started it, and is interrupted when nobody waits for it,
+   * unless a timeout or a refresh made it go on in the background: then it may
+   * outlive its caller. A loader that asks for its own key waits for itself.
+   *
+   * Where the loader fails or is slow, a stale entry is the answer as the policy
+   * says (`staleIfError`, `staleWhileRevalidate`, `loaderSoftTimeout`).
    */
-  readonly getOrSet: <K, A, F extends OnStoreFailure, E, R>(
-    namespace: Namespace<K, A, F>,
+  readonly getOrSet: <K, A, X, E, R>(
+    namespace: Namespace<K, A, X>,
     key: K,
-    loader: Effect.Effect<A, E, R>,
-    options?: GetOrSetOptions
-  ) => Effect.Effect<A, E | StoreFailure<F>, R>
+    loader: Loader<A, E, R>,
+    options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
+  ) => Effect.Effect<A, E | X, R>
 
-  /** The same, with where the value came from and how long it is fresh. */
-  readonly getOrSetEntry: <K, A, F extends OnStoreFailure, E, R>(
-    namespace: Namespace<K, A, F>,
+  /** The same, with where the value came from, whether it is fresh and for how long. */
+  readonly getOrSetEntry: <K, A, X, E, R>(
+    namespace: Namespace<K, A, X>,
     key: K,
-    loader: Effect.Effect<A, E, R>,
-    options?: GetOrSetOptions
-  ) => Effect.Effect<CacheEntry<A>, E | StoreFailure<F>, R>
+    loader: Loader<A, E, R>,
+    options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
+  ) => Effect.Effect<CacheEntry<A>, E | X, R>
 
   /**
    * The values of many keys in the order of `keys`, which may repeat. One round
@@ -128,49 +195,44 @@ export interface Operations {
    * runs at most once, with the distinct keys that nobody has and nobody else is
    * loading. Its failure is the failure of all who wait for one of those keys.
    */
-  readonly getOrSetMany: <K, A, F extends OnStoreFailure, E, R>(
-    namespace: Namespace<K, A, F>,
+  readonly getOrSetMany: <K, A, X, E, R>(
+    namespace: Namespace<K, A, X>,
     keys: ReadonlyArray<K>,
     loadMissing: BulkLoader<K, A, E, R>,
-    options?: GetOrSetOptions
-  ) => Effect.Effect<Array<A>, E | StoreFailure<F>, R>
+    options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
+  ) => Effect.Effect<Array<A>, E | X, R>
 
   /** The value of a key if a tier has it. */
-  readonly get: <K, A, F extends OnStoreFailure>(
-    namespace: Namespace<K, A, F>,
+  readonly get: <K, A, X>(
+    namespace: Namespace<K, A, X>,
     key: K,
     options?: GetOptions
-  ) => Effect.Effect<Option.Option<A>, StoreFailure<F>>
+  ) => Effect.Effect<Option.Option<A>, CacheFailure<X>>
 
   /** The same, with where the value came from and how long it is fresh. */
-  readonly getEntry: <K, A, F extends OnStoreFailure>(
-    namespace: Namespace<K, A, F>,
+  readonly getEntry: <K, A, X>(
+    namespace: Namespace<K, A, X>,
     key: K,
     options?: GetOptions
-  ) => Effect.Effect<Option.Option<CacheEntry<A>>, StoreFailure<F>>
+  ) => Effect.Effect<Option.Option<CacheEntry<A>>, CacheFailure<X>>
 
   /** The values of many keys in the order of `keys`; one round trip. */
-  readonly getMany: <K, A, F extends OnStoreFailure>(
-    namespace: Namespace<K, A, F>,
+  readonly getMany: <K, A, X>(
+    namespace: Namespace<K, A, X>,
     keys: ReadonlyArray<K>,
     options?: GetOptions
-  ) => Effect.Effect<Array<Option.Option<A>>, StoreFailure<F>>
+  ) => Effect.Effect<Array<Option.Option<A>>, CacheFailure<X>>
 
   /**
    * Stores a value in both tiers. It wins over every load that began before it.
    * Inside a transaction of the store's client it commits or rolls back with it,
    * and memory changes after the commit.
    */
-  readonly set: <K, A>(
-    namespace: Namespace<K, A>,
-    key: K,
-    value: A,
-    options?: SetOptions
-  ) => Effect.Effect<void, CacheError>
+  readonly set: <K, A>(namespace: Any<K, A>, key: K, value: A, options?: SetOptions) => Effect.Effect<void, CacheError>
 
   /** Stores many values in one round trip; of a key that repeats, the last. All or none. */
   readonly setMany: <K, A>(
-    namespace: Namespace<K, A>,
+    namespace: Any<K, A>,
     entries: Iterable<readonly [key: K, value: A]>,
     options?: SetOptions
   ) => Effect.Effect<void, CacheError>
@@ -181,42 +243,42 @@ export interface Operations {
    * kept. Inside a transaction of the store's client it commits or rolls back
    * with it, and memory changes after the commit.
    */
-  readonly invalidate: <K, A>(namespace: Namespace<K, A>, key: K) => Effect.Effect<boolean, CacheError>
+  readonly invalidate: <K, A>(namespace: Any<K, A>, key: K) => Effect.Effect<boolean, CacheError>
 
   /** Removes many keys in one round trip and says for each, in order, whether something was there. */
   readonly invalidateMany: <K, A>(
-    namespace: Namespace<K, A>,
+    namespace: Any<K, A>,
     keys: ReadonlyArray<K>
   ) => Effect.Effect<Array<boolean>, CacheError>
 
   /** Removes everything of a namespace and says how many entries the store had. */
-  readonly clear: <K, A>(namespace: Namespace<K, A>) => Effect.Effect<number, CacheError>
+  readonly clear: <K, A>(namespace: Any<K, A>) => Effect.Effect<number, CacheError>
 
   /** Removes everything of every namespace and says how many entries the store had. */
   readonly clearAll: Effect.Effect<number, CacheError>
 
   /** A function that goes through the cache to `load`. */
-  readonly cached: <K, A, F extends OnStoreFailure, E, R>(
-    namespace: Namespace<K, A, F>,
-    load: (key: K) => Effect.Effect<A, E, R>,
-    options?: GetOrSetOptions
-  ) => (key: K) => Effect.Effect<A, E | StoreFailure<F>, R>
+  readonly cached: <K, A, X, E, R>(
+    namespace: Namespace<K, A, X>,
+    load: (key: K, stale: CacheEntry<A> | undefined) => Effect.Effect<A | Loaded<A>, E, R>,
+    options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
+  ) => (key: K) => Effect.Effect<A, E | X, R>
 
   /** A function on many keys that goes through the cache to `loadMissing`. */
-  readonly cachedMany: <K, A, F extends OnStoreFailure, E, R>(
-    namespace: Namespace<K, A, F>,
+  readonly cachedMany: <K, A, X, E, R>(
+    namespace: Namespace<K, A, X>,
     loadMissing: BulkLoader<K, A, E, R>,
-    options?: GetOrSetOptions
-  ) => (keys: ReadonlyArray<K>) => Effect.Effect<Array<A>, E | StoreFailure<F>, R>
+    options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
+  ) => (keys: ReadonlyArray<K>) => Effect.Effect<Array<A>, E | X, R>
 
   /** The keys that the store holds, page by page; keys that no longer decode are left out. */
-  readonly keys: <K, A>(namespace: Namespace<K, A>) => Stream.Stream<CachedKey<K>, CacheError>
+  readonly keys: <K, A>(namespace: Any<K, A>) => Stream.Stream<CachedKey<K>, CacheError>
 
   /** The counts over all namespaces. */
   readonly stats: Effect.Effect<CacheStats>
 
   /** The counts of one namespace. */
-  readonly statsOf: <K, A>(namespace: Namespace<K, A>) => Effect.Effect<CacheStats>
+  readonly statsOf: <K, A>(namespace: Any<K, A>) => Effect.Effect<CacheStats>
 
   /** How the cache is now; asks the store. */
   readonly health: Effect.Effect<CacheHealth>

@@ -12,7 +12,7 @@
  * @since 0.1.0
  */
 import type { Fiber } from "effect"
-import type { GetOrSetOptions } from "./Operations.ts"
+import type { ReadOptions, Skip } from "./Operations.ts"
 import type { StoreGuard } from "./StoreGuard.ts"
 
 /**
@@ -25,27 +25,34 @@ export interface Route {
   readonly readMemory: boolean
   readonly keepMemory: boolean
   readonly readStore: boolean
+  /** Whether to ask the store although memory has something stale. */
+  readonly readStoreWhenStale: boolean
   readonly keepStore: boolean
+  /** Whether others may join, and the load may go on without its caller. */
   readonly shared: boolean
   readonly force: boolean
+  /** Whether it may go on when its caller does not wait any more. */
+  readonly detachable: boolean
 }
 
 const everywhere: Route = {
   readMemory: true,
   keepMemory: true,
   readStore: true,
+  readStoreWhenStale: true,
   keepStore: true,
   shared: true,
-  force: false
+  force: false,
+  detachable: true
 }
 
 const insideTransaction: Route = {
+  ...everywhere,
   readMemory: false,
   keepMemory: false,
-  readStore: true,
   keepStore: false,
   shared: false,
-  force: false
+  detachable: false
 }
 
 /**
@@ -56,22 +63,24 @@ const insideTransaction: Route = {
  */
 export const routeOf = (
   store: Pick<StoreGuard, "inTransaction">,
-  options: GetOrSetOptions | undefined,
+  options: (ReadOptions & { readonly force?: boolean; readonly store?: unknown }) | undefined,
   caller: Fiber.Fiber<unknown, unknown>
 ): Route => {
   if (store.inTransaction(caller.context)) {
     return options?.force === true ? { ...insideTransaction, readStore: false } : insideTransaction
   }
   if (options === undefined) return everywhere
-  const { force = false, skip = [], store: keep = true } = options
-  const memory = !skip.includes("memory")
-  const inStore = !skip.includes("store")
+  const { force = false, store: keep = true } = options
+  const skip: ReadonlyArray<Skip> = typeof options.skip === "string" ? [options.skip] : (options.skip ?? [])
+  const leavesOut = (...ways: ReadonlyArray<Skip>) => ways.some((way) => skip.includes(way))
   return {
-    readMemory: memory && !force,
-    keepMemory: memory && keep,
-    readStore: inStore,
-    keepStore: inStore && keep,
-    shared: memory && inStore && keep,
-    force
+    readMemory: !leavesOut("memory", "memoryRead") && !force,
+    keepMemory: !leavesOut("memory", "memoryWrite") && keep !== false,
+    readStore: !leavesOut("store", "storeRead"),
+    readStoreWhenStale: !leavesOut("storeReadWhenStale"),
+    keepStore: !leavesOut("store", "storeWrite") && keep !== false,
+    shared: skip.length === 0 && keep !== false,
+    force,
+    detachable: true
   }
 }

@@ -7,8 +7,15 @@
  * leaves; when the last one has left, the run is interrupted, and that caller
  * waits until its finalizers are done. Closing interrupts all runs.
  *
+ * A caller may come with *patience*: when it ends before the run does, the caller
+ * leaves without an answer, and hands on what it was waiting for to somebody who
+ * boards in its place. Whatever landed in that same step is its answer all the same.
+ * If it is allowed to, it does not wait for what ends with it either: a run that
+ * cannot be interrupted would otherwise be waited for beyond all patience.
+ *
  * A flight may carry several keys (a bulk load); it ends when nobody waits for
- * any of them.
+ * any of them. One without keys is private: nobody finds it, all else holds for it
+ * too. Every flight carries its *cargo* from the start, for those who wait to look at.
  *
  * A key that is *diverted* lets its flight go on for those who wait, but nobody
  * boards that flight for it any more: what it brings is older than what a newcomer
@@ -28,8 +35,9 @@ import { Effect, Exit, Fiber } from "effect"
  * @category models
  * @since 0.1.0
  */
-export interface Flight<out A, out E, out Id = unknown> {
+export interface Flight<out A, out E, out Id = unknown, out C = unknown> {
   readonly ids: ReadonlyArray<Id>
+  readonly cargo: C
   /** How many callers wait. */
   readonly waiters: number
   /** How the run ended. */
@@ -42,9 +50,9 @@ export interface Flight<out A, out E, out Id = unknown> {
  * @category models
  * @since 0.1.0
  */
-export class SingleFlight<Id, A> {
-  readonly #byId = new Map<Id, Running<A, Id>>()
-  readonly #flights = new Set<Running<A, Id>>()
+export class SingleFlight<Id, A, C = undefined> {
+  readonly #byId = new Map<Id, Running<A, Id, C>>()
+  readonly #flights = new Set<Running<A, Id, C>>()
 
   /** How many runs are under way. */
   get size(): number {
@@ -52,21 +60,31 @@ export class SingleFlight<Id, A> {
   }
 
   /** The flight that a newcomer for this key is coalesced onto. */
-  find<E>(id: Id): Flight<A, E, Id> | undefined {
-    return this.#byId.get(id) as Flight<A, unknown, Id> as Flight<A, E, Id> | undefined
+  find<E>(id: Id): Flight<A, E, Id, C> | undefined {
+    return this.#byId.get(id) as Flight<A, unknown, Id, C> as Flight<A, E, Id, C> | undefined
   }
 
   /** Starts the flight of these keys, in place of those that carried them. */
-  takeOff<E>(ids: ReadonlyArray<Id>, start: (flight: Flight<A, E, Id>) => Fiber.Fiber<A, E>): Flight<A, E, Id> {
-    const flight: Running<A, Id> = { ids, waiters: 0, exit: undefined, fiber: undefined, observers: new Set() }
-    this.#flights.add(flight)
-    for (const id of ids) this.#byId.set(id, flight)
-    const fiber = start(flight as Flight<A, unknown, Id> as Flight<A, E, Id>)
-    flight.fiber = fiber
-    const landed = fiber.pollUnsafe()
-    if (landed !== undefined) this.#land(flight, landed)
-    else fiber.addObserver((exit) => this.#land(flight, exit))
-    return flight as Flight<A, unknown, Id> as Flight<A, E, Id>
+  takeOff<E>(
+    ids: ReadonlyArray<Id>,
+    start: (flight: Flight<A, E, Id, C>) => Fiber.Fiber<A, E>,
+    cargo: C
+  ): Flight<A, E, Id, C> {
+    const running: Running<A, Id, C> = {
+      ids,
+      cargo,
+      waiters: 0,
+      exit: undefined,
+      fiber: undefined,
+      observers: new Set()
+    }
+    const flight = running as Flight<A, unknown, Id, C> as Flight<A, E, Id, C>
+    this.#flights.add(running)
+    for (const id of ids) this.#byId.set(id, running)
+    const fiber = start(flight)
+    running.fiber = fiber
+    fiber.addObserver((exit) => this.#land(running, exit))
+    return flight
   }
 
   /** Lets nobody board a flight for this key any more; with `only`, unless another flight carries it by now. */
@@ -83,68 +101,137 @@ export class SingleFlight<Id, A> {
    * Waits for the distinct flights that `board` finds or starts, and gives what
    * each brought, in order; fails as soon as one of them does. `board` runs once,
    * in the step in which the caller is counted as waiting.
+   *
+   * With `isEnough` the caller waits no longer than until that is true of a flight
+   * that has landed, and gets what had landed by then.
    */
-  wait<E>(board: () => ReadonlyArray<Flight<A, E, Id>>): Effect.Effect<ReadonlyArray<A>, E> {
-    return Effect.callback<ReadonlyArray<A>, E>((resume) => {
-      const flights = board() as ReadonlyArray<Running<A, Id>>
-      let airborne = flights.length
+  wait<E>(
+    board: () => ReadonlyArray<Flight<A, E, Id, C>>,
+    isEnough?: (flight: Flight<A, E, Id, C>) => boolean
+  ): Effect.Effect<ReadonlyArray<A>, E> {
+    return this.#wait(board, isEnough) as Effect.Effect<ReadonlyArray<A>, E>
+  }
+
+  /**
+   * The same, for as long as the caller has patience; then `undefined`.
+   *
+   * `patience` starts in the step in which the caller is counted as waiting, in a
+   * fiber of its own. In the step in which it ends, each flight that has not
+   * landed is handed to `adopt` before the caller leaves, so that it need not be
+   * without a waiter in between. Where `adopt` says true of each, the caller does
+   * not wait for the finalizers of those that end with it.
+   */
+  waitWithin<E>(
+    board: () => ReadonlyArray<Flight<A, E, Id, C>>,
+    patience: (flights: ReadonlyArray<Flight<A, E, Id, C>>) => Effect.Effect<void>,
+    adopt: (flight: Flight<A, E, Id, C>) => boolean | void,
+    isEnough?: (flight: Flight<A, E, Id, C>) => boolean
+  ): Effect.Effect<ReadonlyArray<A> | undefined, E> {
+    return this.#wait(board, isEnough, patience, adopt)
+  }
+
+  #wait<E, F extends Flight<A, E, Id>>(
+    board: () => ReadonlyArray<F>,
+    isEnough?: (flight: F) => boolean,
+    patience?: (flights: ReadonlyArray<F>) => Effect.Effect<void>,
+    adopt?: (flight: F) => boolean | void
+  ): Effect.Effect<ReadonlyArray<A> | undefined, E> {
+    return Effect.callback((resume) => {
+      const flights = board()
+      const boarded = flights as ReadonlyArray<Flight<A, E, Id>> as ReadonlyArray<Running<A, Id, C>>
+      let airborne = 0
       let isWaiting = true
-      const stop = (): void => {
+      let leaving: Effect.Effect<void> = Effect.void
+      let timer: Fiber.Fiber<void> | undefined
+      const leave = (): Effect.Effect<void> => {
+        if (!isWaiting) return leaving
         isWaiting = false
-        for (const { observers } of flights) observers.delete(landed)
+        for (const { observers } of boarded) observers.delete(landed)
+        timer?.interruptUnsafe()
+        return (leaving = this.#leave(boarded))
       }
+      const end = (exit: Exit.Exit<ReadonlyArray<A> | undefined, E>): void => resume(Effect.andThen(leave(), exit))
       const landed = (exit: Exit.Exit<A, unknown>): void => {
-        if (Exit.isFailure(exit)) {
-          stop()
-          return resume(Effect.andThen(this.#leave(flights), exit as Exit.Exit<never, E>))
+        airborne--
+        const outcome =
+          airborne === 0 || Exit.isFailure(exit) || isEnough ? outcomeOf<A, E, F>(flights, isEnough) : undefined
+        if (outcome !== undefined) end(outcome)
+      }
+      const timedOut = (exit: Exit.Exit<void>): void => {
+        // With an outcome `landed` is about to be told, in this same step.
+        if (!isWaiting || outcomeOf<A, E, F>(flights, isEnough) !== undefined) return
+        const left = flights.filter((flight) => flight.exit === undefined)
+        if (Exit.isSuccess(exit) && left.map((flight) => adopt?.(flight)).every((isFree) => isFree === true)) {
+          leave()
+          leaving = Effect.void
         }
-        if (--airborne > 0) return
-        stop()
-        for (const flight of flights) flight.waiters--
-        resume(Effect.succeed(flights.map((flight) => (flight.exit as Exit.Success<A>).value)))
+        end(Exit.map(exit, () => undefined))
       }
-      for (const flight of flights) {
+      for (const flight of boarded) {
         flight.waiters++
-        if (flight.exit === undefined) flight.observers.add(landed)
+        if (flight.exit !== undefined) continue
+        airborne++
+        flight.observers.add(landed)
       }
-      if (flights.length === 0) resume(Effect.succeed([]))
-      for (const { exit } of flights) if (isWaiting && exit !== undefined) landed(exit)
-      return Effect.suspend(() => {
-        // Also runs for a caller that was resumed with an interruption.
-        if (!isWaiting) return Effect.void
-        stop()
-        return this.#leave(flights)
-      })
+      const outcome = outcomeOf<A, E, F>(flights, isEnough)
+      if (outcome !== undefined) end(outcome)
+      else if (patience !== undefined) {
+        timer = Effect.runForkWith(Fiber.getCurrent()!.context)(Effect.suspend(() => patience(flights)))
+        if (isWaiting) timer.addObserver(timedOut)
+        else timer.interruptUnsafe()
+      }
+      return Effect.suspend(leave)
     })
   }
 
   /** Interrupts all flights, those without a waiter and those that were diverted too. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.#byId.clear()
-    return interruptAll([...this.#flights])
+    return Fiber.interruptAll(fibersOf(this.#flights))
   })
 
-  #land(flight: Running<A, Id>, exit: Exit.Exit<A, unknown>): void {
+  #land(flight: Running<A, Id, C>, exit: Exit.Exit<A, unknown>): void {
     flight.exit = exit
     this.#flights.delete(flight)
     for (const id of flight.ids) this.divert(id, flight)
     for (const observer of flight.observers) observer(exit)
   }
 
-  /** The flights that this was the last to wait for end here. */
-  #leave(flights: ReadonlyArray<Running<A, Id>>): Effect.Effect<void> {
+  /** The flights that this was the last to wait for end here; what is left is to wait for their finalizers. */
+  #leave(flights: ReadonlyArray<Running<A, Id, C>>): Effect.Effect<void> {
     const abandoned = flights.filter((flight) => --flight.waiters === 0 && flight.exit === undefined)
+    if (abandoned.length === 0) return Effect.void
     for (const flight of abandoned) for (const id of flight.ids) this.divert(id, flight)
-    return abandoned.length === 0 ? Effect.void : interruptAll(abandoned)
+    // At once: the caller may be interrupted before it gets to what is returned here.
+    const fibers = fibersOf(abandoned)
+    for (const fiber of fibers) fiber.interruptUnsafe(Fiber.getCurrent()?.id)
+    return Effect.asVoid(Fiber.awaitAll(fibers))
   }
 }
 
-interface Running<A, Id> extends Flight<A, unknown, Id> {
+interface Running<A, Id, C> extends Flight<A, unknown, Id, C> {
   waiters: number
   exit: Exit.Exit<A, unknown> | undefined
   fiber: Fiber.Fiber<A, unknown> | undefined
   readonly observers: Set<(exit: Exit.Exit<A, unknown>) => void>
 }
 
-const interruptAll = <A, Id>(flights: ReadonlyArray<Running<A, Id>>): Effect.Effect<void> =>
-  Fiber.interruptAll(flights.flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber])))
+const fibersOf = <A, Id, C>(flights: Iterable<Running<A, Id, C>>): ReadonlyArray<Fiber.Fiber<A, unknown>> =>
+  [...flights].flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
+
+/** What the flights brought, once all have landed, one has failed, or one has brought enough. */
+const outcomeOf = <A, E, F extends Flight<A, E>>(
+  flights: ReadonlyArray<F>,
+  isEnough?: (flight: F) => boolean
+): Exit.Exit<ReadonlyArray<A>, E> | undefined => {
+  const brought: Array<A> = []
+  let suffices = false
+  for (const flight of flights) {
+    const { exit } = flight
+    if (exit === undefined) continue
+    if (Exit.isFailure(exit)) return Exit.failCause(exit.cause)
+    brought.push(exit.value)
+    suffices ||= isEnough?.(flight) === true
+  }
+  return suffices || brought.length === flights.length ? Exit.succeed(brought) : undefined
+}

@@ -6,27 +6,31 @@
  *
  * - **Time.** A read may take `readTimeout`, everything else `writeTimeout`;
  *   after that the call fails with `StoreTimeout` at once, and what is left of it
- *   is cancelled without anyone waiting for that.
+ *   is cancelled without anyone waiting for that. This holds where the caller
+ *   cannot be interrupted, too.
  * - **Health.** The first call that fails begins an outage, the first one that
  *   succeeds when none has failed for `breakerProbeInterval` ends it; each is one
- *   log line, whatever the traffic, also where the store comes and goes. A call inside
+ *   log line, whatever the traffic, also where the store comes and goes. Reads say
+ *   little about writes (the disk is full): where one of each has failed, one of
+ *   each must succeed, or ten times as long pass without a failure. A call inside
  *   the caller's transaction says nothing about the store and does not count.
- * - **Rest.** After some failures in a row, reads and fills leave the store alone
- *   and fail with `CircuitOpen` at once, but for a probe now and then
- *   (`StoreBreaker`). What an application changes on purpose, `set`, `invalidate`
- *   and `clear`, is always tried: it would be lost, not just slower.
+ * - **Rest.** After some failures in a row, reads leave the store alone and fail with
+ *   `CircuitOpen` at once, but for a probe now and then (`StoreBreaker`); so do fills
+ *   and re-arms, apart from reads, which may go on where writes hang. What an
+ *   application changes on purpose, `set`, `invalidate` and `clear`, is always tried:
+ *   it would be lost, not just slower.
  * - **Recovery.** `recover` turns a failure into "go on without the store" for
  *   namespaces that chose so, and leaves it to those that did not.
  *
  * @since 0.1.0
  */
-import { Clock, Duration, Effect, type Scope, Stream } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, type Scope, Stream } from "effect"
 import type { CacheConfig } from "./CacheConfig.ts"
 import { CacheError, StoreTimeout, StoreUnavailable } from "./CacheError.ts"
 import type { ComponentHealth } from "./CacheHealth.ts"
 import type { Counters } from "./CacheStats.ts"
 import type { CacheStore } from "./CacheStore.ts"
-import type { OnStoreFailure, StoreFailure } from "./Namespace.ts"
+import type { OnStoreFailure } from "./Namespace.ts"
 import * as StoreBreaker from "./StoreBreaker.ts"
 
 /**
@@ -51,72 +55,99 @@ export const make = (
   config: Pick<CacheConfig["Service"]["store"], "readTimeout" | "writeTimeout"> & StoreBreaker.BreakerConfig
 ): Effect.Effect<StoreGuard, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { readTimeout, writeTimeout } = config
+    const kindOf = (timeout: Duration.Duration) =>
+      Effect.map(StoreBreaker.make(config), (breaker): Kind => ({
+        timeout,
+        breaker,
+        lastFailure: -Infinity,
+        isWell: true
+      }))
+    const reading = yield* kindOf(config.readTimeout)
+    const writing = yield* kindOf(config.writeTimeout)
     const outage: Outage = {
       health: { status: "Up", since: yield* Clock.currentTimeMillis },
-      lastFailure: -Infinity,
+      kinds: [reading, writing],
       quiet: Duration.toMillis(config.breakerProbeInterval)
     }
-    const breaker = yield* StoreBreaker.make(config)
-    const tried = <A>(operation: string, timeout: Duration.Duration, call: Effect.Effect<A, CacheError>) =>
+    const tried = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>) =>
       Effect.withFiber<A, CacheError>((fiber) =>
         store.inTransaction(fiber.context)
           ? withoutDefects(operation, call)
-          : watched(outage, inTime(operation, timeout, withoutDefects(operation, call)))
+          : watched(outage, kind, inTime(operation, kind.timeout, withoutDefects(operation, call)))
       )
-    const guarded = <A>(operation: string, timeout: Duration.Duration, call: Effect.Effect<A, CacheError>) =>
+    const guarded = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>) =>
       Effect.withFiber<A, CacheError>((fiber) => {
-        const attempt = tried(operation, timeout, call)
-        return store.inTransaction(fiber.context) ? attempt : breaker.through(operation, attempt)
+        const attempt = tried(operation, kind, call)
+        return store.inTransaction(fiber.context) ? attempt : kind.breaker.through(operation, attempt)
       })
     return {
       fenceLifetime: store.fenceLifetime,
       inTransaction: store.inTransaction,
       afterCommit: store.afterCommit,
-      scan: (namespace) => pulledInTime(readTimeout, store.scan(namespace)),
-      read: (namespace, keys) => guarded("read", readTimeout, store.read(namespace, keys)),
-      fill: (namespace, rows) => guarded("write", writeTimeout, store.fill(namespace, rows)),
-      write: (namespace, rows) => tried("write", writeTimeout, store.write(namespace, rows)),
-      remove: (namespace, keys) => tried("invalidate", writeTimeout, store.remove(namespace, keys)),
-      clear: (namespace) => tried("clear", writeTimeout, store.clear(namespace)),
-      clearAll: tried("clear", writeTimeout, store.clearAll),
-      ping: guarded("answer", readTimeout, store.ping),
+      scan: (namespace) => pulledInTime(reading.timeout, store.scan(namespace)),
+      read: (namespace, keys) => guarded("read", reading, store.read(namespace, keys)),
+      fill: (namespace, rows) => guarded("write", writing, store.fill(namespace, rows)),
+      rearm: (namespace, rows) => guarded("re-arm", writing, store.rearm(namespace, rows)),
+      write: (namespace, rows) => tried("write", writing, store.write(namespace, rows)),
+      remove: (namespace, keys) => tried("invalidate", writing, store.remove(namespace, keys)),
+      clear: (namespace) => tried("clear", writing, store.clear(namespace)),
+      clearAll: tried("clear", writing, store.clearAll),
+      ping: guarded("answer", reading, store.ping),
       health: () => outage.health
     }
   })
 
-interface Outage {
-  health: ComponentHealth
+/** Reads are one kind of calls, everything else the other. */
+interface Kind {
+  readonly timeout: Duration.Duration
+  readonly breaker: StoreBreaker.StoreBreaker
   /** When a call last failed. */
   lastFailure: number
+  /** Whether one has succeeded since, and none had failed for a while. */
+  isWell: boolean
+}
+
+interface Outage {
+  health: ComponentHealth
+  readonly kinds: ReadonlyArray<Kind>
   /** How long none may fail before the outage is over, so that a store that comes and goes is one outage. */
   readonly quiet: number
 }
 
 /** A store that dies is a store that is away. */
 const withoutDefects = <A>(operation: string, call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
-  Effect.catchDefect(call, (cause) =>
-    Effect.fail(new CacheError({ reason: new StoreUnavailable({ operation, cause }) }))
-  )
+  Effect.catchDefect(call, (cause) => Effect.fail(died(operation, cause)))
+
+const died = (operation: string, cause: unknown) =>
+  new CacheError({ reason: new StoreUnavailable({ operation, cause }) })
 
 const inTime = <A>(operation: string, timeout: Duration.Duration, call: Effect.Effect<A, CacheError>) =>
-  Effect.timeoutOrElse(disconnected(call), {
+  Effect.timeoutOrElse(disconnected(operation, call), {
     duration: timeout,
     orElse: () => Effect.fail(timedOut(operation, timeout))
   })
 
 const pulledInTime = <A>(timeout: Duration.Duration, pages: Stream.Stream<A, CacheError>) =>
-  Stream.timeoutOrElse(pages, { duration: timeout, orElse: () => Stream.fail(timedOut("list keys", timeout)) })
+  Stream.timeoutOrElse(
+    Stream.catchDefect(pages, (cause) => Stream.fail(died("list keys", cause))),
+    { duration: timeout, orElse: () => Stream.fail(timedOut("list keys", timeout)) }
+  )
 
 const timedOut = (operation: string, timeout: Duration.Duration) =>
   new CacheError({ reason: new StoreTimeout({ operation, timeout: Duration.toMillis(timeout) }) })
 
-/** Waits for the call but never for its cancellation: a frozen server acknowledges nothing. */
-const disconnected = <A>(call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
+/**
+ * Waits for the call but never for its cancellation: a frozen server acknowledges
+ * nothing. A call that ends as interrupted while somebody waits was interrupted
+ * by the store, and has failed.
+ */
+const disconnected = <A>(operation: string, call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
   Effect.withFiber((caller) =>
     Effect.callback((resume) => {
       const running = Effect.runForkWith(caller.context)(call)
-      const forget = running.addObserver(resume)
+      const forget = running.addObserver((exit) =>
+        resume(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Exit.fail(brokenOff(operation)) : exit)
+      )
       return Effect.sync(() => {
         forget()
         running.interruptUnsafe()
@@ -124,33 +155,43 @@ const disconnected = <A>(call: Effect.Effect<A, CacheError>): Effect.Effect<A, C
     })
   )
 
-const watched = <A>(outage: Outage, call: Effect.Effect<A, CacheError>) =>
+const brokenOff = (operation: string) =>
+  new CacheError({ reason: new StoreUnavailable({ operation, cause: new Error("the store broke it off") }) })
+
+const watched = <A>(outage: Outage, kind: Kind, call: Effect.Effect<A, CacheError>) =>
   Effect.matchEffect(call, {
     onSuccess: (answer) =>
-      outage.health.status === "Up" ? Effect.succeed(answer) : Effect.as(succeeded(outage), answer),
-    onFailure: (error) => Effect.andThen(failed(outage, error), Effect.fail(error))
+      outage.health.status === "Up" ? Effect.succeed(answer) : Effect.as(succeeded(outage, kind), answer),
+    onFailure: (error) => Effect.andThen(failed(outage, kind, error), Effect.fail(error))
   })
 
 // Of a crowd of calls that fail or succeed together, the first to get here finds
 // the change unsaid: looking and saying so are one step.
 
-const failed = (outage: Outage, error: CacheError) =>
+const failed = (outage: Outage, kind: Kind, error: CacheError) =>
   Effect.clockWith((clock) => {
     const now = clock.currentTimeMillisUnsafe()
-    outage.lastFailure = now
+    kind.lastFailure = now
+    kind.isWell = false
     if (outage.health.status === "Down") return Effect.void
     outage.health = { status: "Down", since: now, problem: error.message }
     return Effect.logWarning(`cache: the store is down, going on without it: ${error.message}`)
   })
 
-const succeeded = (outage: Outage) =>
+const succeeded = (outage: Outage, kind: Kind) =>
   Effect.clockWith((clock) => {
     const now = clock.currentTimeMillisUnsafe()
-    if (outage.health.status === "Up" || now - outage.lastFailure < outage.quiet) return Effect.void
-    const seconds = Math.round((now - outage.health.since) / 1000)
+    const { health, kinds, quiet } = outage
+    if (health.status === "Up" || now - kind.lastFailure < quiet) return Effect.void
+    kind.isWell = true
+    if (kinds.some(({ isWell, lastFailure }) => !isWell && now - lastFailure < quiet * patience)) return Effect.void
+    for (const other of kinds) other.isWell = true
+    const seconds = Math.round((now - health.since) / 1000)
     outage.health = { status: "Up", since: now }
     return Effect.logInfo(`cache: the store is back after ${seconds} s`)
   })
+
+const patience = 10
 
 /**
  * Counts a store failure, and goes on with `instead` if the namespace recovers.
@@ -158,16 +199,14 @@ const succeeded = (outage: Outage) =>
  * @category combinators
  * @since 0.1.0
  */
-export const recover = <A, B, F extends OnStoreFailure>(
+export const recover = <A, B, X>(
   call: Effect.Effect<A, CacheError>,
-  onStoreFailure: F,
-  counters: Counters,
+  { onStoreFailure }: { readonly onStoreFailure: OnStoreFailure },
+  counters: Pick<Counters, "storeErrors" | "storeSkipped">,
   instead: B
-): Effect.Effect<A | B, StoreFailure<F>> =>
+): Effect.Effect<A | B, X> =>
   Effect.catch(call, (error) => {
     counters[error.reason._tag === "CircuitOpen" ? "storeSkipped" : "storeErrors"]++
-    return (onStoreFailure === "fail" ? Effect.fail(error) : Effect.succeed(instead)) as Effect.Effect<
-      B,
-      StoreFailure<F>
-    >
+    // The X of a namespace that fails has CacheError in it (`Namespace.make`); from the field alone the compiler cannot know.
+    return (onStoreFailure === "fail" ? Effect.fail(error) : Effect.succeed(instead)) as Effect.Effect<B, X>
   })

@@ -28,9 +28,14 @@ export interface Fence {
 }
 
 /**
- * A live row. `age` and `timeToLive` are milliseconds by the store's clock at
- * the time of the read; `timeToLive` is `Infinity` for a row that does not
- * expire.
+ * A row that may be served. Times are milliseconds by the store's clock at the
+ * time of the read: `timeToLive` is what is left until the row goes stale (zero
+ * or less: it has), `staleTimeToLive` what is left until nobody may be given it
+ * any more, which is more than zero; `Infinity` where that never happens.
+ *
+ * `retryAfter` is how long the store asks not to load the row anew because a load
+ * has failed; `loadTime` how long the load took that made it. `isFailure`: the
+ * document is a typed failure of the loader, not a value.
  *
  * @category models
  * @since 0.1.0
@@ -41,12 +46,26 @@ export interface StoredRow {
   readonly schemaVersion: number
   readonly age: number
   readonly timeToLive: number
+  readonly staleTimeToLive: number
+  readonly retryAfter: number
+  readonly loadTime: number
+  readonly isFailure: boolean
+  readonly validators: Validators
   readonly tags: ReadonlyArray<string>
   readonly fence: Fence
 }
 
 /**
- * No live row, and the fence under which one may be filled.
+ * What the source gave with a value so that it can be asked later whether the
+ * value has changed, such as an `etag`. The cache only keeps it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Validators = Readonly<Record<string, string>>
+
+/**
+ * No row that may be served, and the fence under which one may be filled.
  *
  * @category models
  * @since 0.1.0
@@ -58,7 +77,8 @@ export interface NoRow {
 
 /**
  * A row to be stored. `data` is a JSON document, `size` its length in UTF-8
- * bytes, `timeToLive` milliseconds (`Infinity`: never expires).
+ * bytes. Times are milliseconds: the row is fresh for `timeToLive` and may be
+ * served stale for `staleFor` after that (`Infinity`: for good).
  *
  * @category models
  * @since 0.1.0
@@ -69,7 +89,24 @@ export interface NewRow {
   readonly size: number
   readonly schemaVersion: number
   readonly timeToLive: number
+  readonly staleFor: number
+  readonly loadTime: number
+  readonly isFailure: boolean
+  readonly validators: Validators
   readonly tags: ReadonlyArray<string>
+}
+
+/**
+ * A stale row that is not to be loaded anew for `retryAfter` milliseconds. The
+ * fence is the one it was read with.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Rearm {
+  readonly key: KeyText
+  readonly fence: Fence
+  readonly retryAfter: number
 }
 
 /**
@@ -85,6 +122,7 @@ export interface ScannedRow {
   readonly size: number
   readonly createdAt: number
   readonly expiresAt: number
+  readonly staleUntil: number
   readonly lastAccessed: number
   readonly accessCount: number
   readonly tags: ReadonlyArray<string>

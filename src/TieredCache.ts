@@ -2,16 +2,21 @@
  * The coordinator: how a read goes through memory (L1), the store (L2) and the
  * loader, for one key or many alike.
  *
- * 1. **Memory.** Fresh there: done.                                  (`lookupMemory`)
+ * 1. **Memory.** Fresh there: done. Stale there and to be revalidated, or left
+ *    alone after a failed load: done too, and perhaps a load begins in the
+ *    background.                                                        (`lookupMemory`)
  * 2. **Flight.** A load of the key is under way here: join it.         (`boardFlights`)
- * 3. **Store.** One statement for all keys. Fresh: into memory, done.   (`lookupStore`)
- * 4. **Loader.** Runs once, with the keys that are still missing.        (`runLoader`)
+ * 3. **Store.** One statement for all keys. Fresh: into memory, done.   (`Lookup`)
+ * 4. **Loader.** Runs once, with the keys that are still missing.        (`Load`)
  * 5. **Write back** to the store, unless the key has changed since the
- *    load began, and to memory.                                          (`writeBack`)
- * 6. **Failure.** The loader's own, shared by all who waited.
+ *    load began, and to memory.                                          (`Keep`)
+ * 6. **Failure, or no patience left.** A stale entry where the policy has one for
+ *    that, else the caller's fallback, else the loader's own failure, shared by all
+ *    who waited, or `LoaderTimeout`. Whoever does not wait any longer leaves the
+ *    load to the background.                                                  (`Answer`)
  * 7. **Trouble of the cache's own**, such as a store that is away or a key that
  *    its schema refuses, is counted and does not keep the loader from answering,
- *    unless the namespace chose `onStoreFailure: "fail"`.              (`loadUncached`)
+ *    unless the namespace chose `onStoreFailure: "fail"`.                  (`Uncached`)
  *
  * A read without a loader (`get`) is the same read and ends after step 3.
  *
@@ -25,37 +30,69 @@
  * flights, sees the store as the transaction does, and keeps nothing: what it
  * finds may never be committed.
  *
- * Steps 1, 2 and 7 are here, steps 3 to 5, which happen inside a flight, in
+ * Steps 1 and 2 are here, steps 3 to 5, which happen inside a flight, in
  * `Load`. How entries change is in `Mutation`.
  *
  * @since 0.1.0
  */
-import { Clock, Context, Effect, Exit, type Fiber, Function, Layer, Option, Ref, Stream } from "effect"
+import {
+  Cause,
+  Clock,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  type Fiber,
+  Function,
+  Latch,
+  Layer,
+  Option,
+  Random,
+  Ref,
+  Stream
+} from "effect"
+import * as Aging from "./Aging.ts"
+import {
+  answerOf,
+  type AnyReadOptions,
+  fallbackFor,
+  handOut,
+  type LoadFlight,
+  patienceOf,
+  type Plan
+} from "./Answer.ts"
+import * as Background from "./Background.ts"
 import { CacheConfig, type CacheConfigInput } from "./CacheConfig.ts"
 import type { CacheEntry } from "./CacheEntry.ts"
-import { CacheError } from "./CacheError.ts"
+import { CacheError, errorOf } from "./CacheError.ts"
 import * as CacheHealth from "./CacheHealth.ts"
 import * as CacheMetrics from "./CacheMetrics.ts"
 import * as CacheStats from "./CacheStats.ts"
 import { CacheStore } from "./CacheStore.ts"
 import { InvalidationBus } from "./InvalidationBus.ts"
-import { errorOf, keptNowhere, type Load, nowOf, run, runLoader, type Wanted } from "./Load.ts"
+import { heldIn } from "./Keep.ts"
+import { nowOf, run } from "./Load.ts"
+import type { Loaded } from "./Loaded.ts"
+import type { Wanted } from "./LoadTask.ts"
 import { type KeyId, MemoryCache, type MemoryEntry } from "./MemoryCache.ts"
 import * as Mutation from "./Mutation.ts"
-import type { Namespace, OnStoreFailure, StoreFailure } from "./Namespace.ts"
-import type { BulkLoader, CachedKey, GetOptions, GetOrSetOptions, Operations } from "./Operations.ts"
-import { type Route, routeOf } from "./Route.ts"
+import type { Any, CacheFailure, Namespace } from "./Namespace.ts"
+import type { BulkLoader, CachedKey, GetOptions, GetOrSetOptions, Loader, Operations } from "./Operations.ts"
+import * as PendingInvalidations from "./PendingInvalidations.ts"
+import * as PendingWrites from "./PendingWrites.ts"
+import { routeOf } from "./Route.ts"
 import type { Flight } from "./SingleFlight.ts"
-import { type CacheParts, type Entries, type Space, Spaces } from "./Space.ts"
+import { type CacheParts, type Held, type Landing, type Progress, type Space, Spaces } from "./Space.ts"
 import * as StoreGuard from "./StoreGuard.ts"
+import { loadUncached } from "./Uncached.ts"
 
-const getOrSet = <K, A, F extends OnStoreFailure, E, R>(
+const getOrSet = <K, A, X, E, R>(
   self: CacheParts,
-  namespace: Namespace<K, A, F>,
+  namespace: Namespace<K, A, X>,
   key: K,
-  loader: Effect.Effect<A, E, R>,
-  options?: GetOrSetOptions
-): Effect.Effect<A, E | StoreFailure<F>, R> =>
+  loader: Loader<A, E, R>,
+  options?: GetOrSetOptions<A, E>
+): Effect.Effect<A, E | X, R> =>
   Effect.withFiber((caller) => {
     const space = self.spaces.of(namespace)
     if (options === undefined && !(space instanceof CacheError) && !self.store.inTransaction(caller.context)) {
@@ -65,109 +102,168 @@ const getOrSet = <K, A, F extends OnStoreFailure, E, R>(
     return Effect.map(getOrSetEntry(self, namespace, key, loader, options), (entry) => entry.value)
   })
 
-const getOrSetEntry = <K, A, F extends OnStoreFailure, E, R>(
+const getOrSetEntry = <K, A, X, E, R>(
   self: CacheParts,
-  namespace: Namespace<K, A, F>,
+  namespace: Namespace<K, A, X>,
   key: K,
-  loader: Effect.Effect<A, E, R>,
-  options?: GetOrSetOptions
-): Effect.Effect<CacheEntry<A>, E | StoreFailure<F>, R> =>
-  Effect.map(
-    read(self, namespace, [key], () => Effect.map(loader, (value) => [value]), options),
-    ([entry]) => entry!
-  )
+  loader: Loader<A, E, R>,
+  options?: GetOrSetOptions<A, E>
+): Effect.Effect<CacheEntry<A>, E | X, R> => {
+  const load: BulkLoader<K, A, E, R> = (_, [stale]) =>
+    Effect.map(Effect.isEffect(loader) ? loader : loader(stale), (brought) => [brought])
+  return Effect.map(read(self, namespace, [key], load, options), ([entry]) => entry!)
+}
 
-const getOrSetMany = <K, A, F extends OnStoreFailure, E, R>(
+const getOrSetMany = <K, A, X, E, R>(
   self: CacheParts,
-  namespace: Namespace<K, A, F>,
+  namespace: Namespace<K, A, X>,
   keys: ReadonlyArray<K>,
   loadMissing: BulkLoader<K, A, E, R>,
-  options?: GetOrSetOptions
-): Effect.Effect<Array<A>, E | StoreFailure<F>, R> =>
+  options?: GetOrSetOptions<A, E>
+): Effect.Effect<Array<A>, E | X, R> =>
   Effect.map(read(self, namespace, keys, loadMissing, options), (entries) => entries.map((entry) => entry!.value))
 
-const getMany = <K, A, F extends OnStoreFailure>(
+const getMany = <K, A, X>(
   self: CacheParts,
-  namespace: Namespace<K, A, F>,
+  namespace: Namespace<K, A, X>,
   keys: ReadonlyArray<K>,
   options?: GetOptions
-): Effect.Effect<Array<Option.Option<CacheEntry<A>>>, StoreFailure<F>> =>
-  Effect.map(read(self, namespace, keys, undefined, options), (entries) => entries.map(Option.fromUndefinedOr))
+): Effect.Effect<Array<Option.Option<CacheEntry<A>>>, CacheFailure<X>> =>
+  // Without a loader there is no failure of one, new or kept.
+  Effect.map(
+    read(self, namespace, keys, undefined, options) as Effect.Effect<Array<CacheEntry<A> | undefined>, CacheFailure<X>>,
+    (entries) => entries.map(Option.fromUndefinedOr)
+  )
 
 /** One entry per key; `undefined` only where there is no loader. */
-const read = <K, A, F extends OnStoreFailure, E, R>(
+const read = <K, A, X, E, R>(
   self: CacheParts,
-  namespace: Namespace<K, A, F>,
+  namespace: Namespace<K, A, X>,
   keys: ReadonlyArray<K>,
   loadMissing: BulkLoader<K, A, E, R> | undefined,
-  options: GetOrSetOptions | undefined
-): Effect.Effect<Array<CacheEntry<A> | undefined>, E | StoreFailure<F>, R> =>
+  options: AnyReadOptions<A, E> | undefined
+): Effect.Effect<Array<CacheEntry<A> | undefined>, E | X, R> =>
   Effect.withFiber((caller) => {
     const space = self.spaces.of(namespace)
-    if (space instanceof CacheError) return loadUncached(self, namespace, undefined, space, keys, loadMissing)
+    if (space instanceof CacheError) return loadUncached(self, namespace, undefined, space, keys, loadMissing, options)
     const asked: Array<Wanted<K>> = []
     for (const key of keys) {
       const text = namespace.keys.encode(key)
-      if (Exit.isFailure(text)) return loadUncached(self, namespace, space, errorOf(text), keys, loadMissing)
+      if (Exit.isFailure(text)) {
+        return loadUncached(self, namespace, space, errorOf(text), keys, loadMissing, options)
+      }
       asked.push({ id: namespace.keys.idOf(text.value), key, text: text.value })
     }
     const route = routeOf(self.store, options, caller)
+    const plan = { self, space, route, loadMissing, options }
     const now = nowOf(caller)
-    const found = new Map<KeyId, CacheEntry<A>>()
+    const found: Landing<A> = { entries: new Map(), failures: new Map() }
     const wanted = new Map<KeyId, Wanted<K>>()
+    const due: Array<Wanted<K>> = []
+    const draw = space.policy.earlyRefreshBeta > 0 ? caller.getRef(Random.Random).nextDoubleUnsafe() : 0
     for (const want of asked) {
-      if (found.has(want.id) || wanted.has(want.id)) continue
-      const entry = lookupMemory(space, want.id, now, route)
-      if (entry === undefined) wanted.set(want.id, want)
-      else found.set(want.id, fromMemory(entry))
+      if (found.entries.has(want.id) || found.failures.has(want.id) || wanted.has(want.id)) continue
+      const answer = lookupMemory(plan, want.id, now, draw)
+      if (answer === undefined) wanted.set(want.id, want)
+      else if (answer.failure === undefined) found.entries.set(want.id, answer.entry)
+      else found.failures.set(want.id, answer.failure)
+      if (answer?.isDue === true) due.push(want)
     }
-    if (wanted.size === 0) return Effect.succeed(asked.map(({ id }) => found.get(id)))
-    const load = { self, space, route, loadMissing, options }
-    return Effect.map(
-      route.shared ? boardFlights(load, wanted, found, caller) : run(load, [...wanted.values()]),
-      (brought) => asked.map(({ id }) => found.get(id) ?? brought.get(id))
-    )
+    if (due.length > 0) refresh(plan, due, draw, caller)
+    const brought = wanted.size === 0 ? Effect.succeed(found) : boardFlights(plan, wanted, found, caller)
+    return Effect.flatMap(brought, ({ entries, failures }) => {
+      for (const { id } of asked) {
+        const failure = failures.get(id)
+        if (failure === undefined || loadMissing === undefined) continue
+        const instead = fallbackFor(plan, Cause.squash(failure.cause) as E, nowOf(caller))
+        if (instead === undefined) return failure as Exit.Failure<never, E>
+        entries.set(id, instead)
+      }
+      return Effect.succeed(handOut(space, asked, entries, wanted))
+    })
   })
 
-const lookupMemory = <K, A>(space: Space<K, A>, id: KeyId, now: number, route: Route): MemoryEntry<A> | undefined => {
-  const { counters, partition } = space
+interface InMemory<A> {
+  readonly entry: CacheEntry<A>
+  readonly failure: Exit.Failure<never, unknown> | undefined
+  /** Whether it is time to load it anew. */
+  readonly isDue: boolean
+}
+
+const lookupMemory = <K, A, X, E, R>(
+  { loadMissing, route, space }: Plan<K, A, X, E, R>,
+  id: KeyId,
+  now: number,
+  draw: number
+): InMemory<A> | undefined => {
+  const { counters, partition, policy } = space
   counters.lookups++
   if (!route.readMemory) return undefined
   counters.memoryRequests++
-  const entry = partition.get(id, now)
-  if (entry === undefined) counters.memoryMisses++
-  else counters.memoryHits++
-  return entry
+  const present = partition.get(id, now)
+  const held = present === undefined ? undefined : heldIn(space, present)
+  const answer =
+    held === undefined
+      ? undefined
+      : answerInMemory(held, policy, now, draw, loadMissing === undefined ? "none" : route.shared ? "shared" : "own")
+  if (answer === undefined) counters.memoryMisses++
+  else {
+    counters.memoryHits++
+    if (answer.entry.freshness === "stale") counters.stale++
+    if (answer.failure !== undefined && loadMissing !== undefined) counters.cachedFailures++
+  }
+  return answer
+}
+
+/** Undefined where others have to be asked before this may be the answer. */
+const answerInMemory = <A>(
+  { entry, failure, loadTime, retryAt, vouchedUntil = 0 }: Held<A>,
+  policy: Space<never, A>["policy"],
+  now: number,
+  draw: number,
+  load: "none" | "own" | "shared"
+): InMemory<A> | undefined => {
+  if (now >= vouchedUntil) return undefined
+  const isRested = now >= retryAt
+  if (now < entry.expiresAt) {
+    const mayLoad = load === "shared" && isRested && failure === undefined
+    return { entry, failure, isDue: mayLoad && Aging.isDue(entry, loadTime, policy, now, draw) }
+  }
+  if (load === "none" || failure !== undefined) return undefined
+  // A load that is shared with nobody begins when its caller waits for it.
+  const isDue = load === "shared" && isRested && Aging.mayRevalidate(entry, policy, now)
+  return isDue || !isRested ? { entry: { ...entry, freshness: "stale" }, failure, isDue } : undefined
 }
 
 /** The whole of a hit: on a miss nothing is counted, the read begins anew. */
 const hitMemory = <K, A>(space: Space<K, A>, id: KeyId | undefined, now: number): MemoryEntry<A> | undefined => {
   const entry = id === undefined ? undefined : space.partition.get(id, now)
-  if (entry === undefined) return undefined
+  if (entry === undefined || now >= entry.hitUntil) return undefined
   const { counters } = space
   counters.lookups++
   counters.memoryRequests++
   counters.memoryHits++
+  if (entry.details.failure !== undefined) counters.cachedFailures++
   return entry
 }
 
 /** Joins the flights that carry the keys, and starts one for the keys that none carries. */
-const boardFlights = <K, A, F extends OnStoreFailure, E, R>(
-  load: Load<K, A, F, E, R>,
+const boardFlights = <K, A, X, E, R>(
+  plan: Plan<K, A, X, E, R>,
   wanted: ReadonlyMap<KeyId, Wanted<K>>,
-  found: Map<KeyId, CacheEntry<A>>,
+  found: Landing<A>,
   caller: Fiber.Fiber<unknown, unknown>
-): Effect.Effect<Entries<A>, E | StoreFailure<F>, R> => {
-  const { loadMissing, route, space } = load
+): Effect.Effect<Landing<A>, E | X, R> => {
+  const { loadMissing, options, route, self, space } = plan
   const flights = loadMissing === undefined ? space.lookups : space.loads
-  const carriers = new Map<KeyId, Flight<Entries<A>, E | StoreFailure<F>, KeyId>>()
-  let boarded: ReadonlyArray<Flight<Entries<A>, E | StoreFailure<F>, KeyId>> = []
-  const board = () => {
+  const carriers = new Map<KeyId, LoadFlight<A, X>>()
+  const board = (): ReadonlyArray<LoadFlight<A, X>> => {
     const left: Array<Wanted<K>> = []
     for (const want of wanted.values()) {
-      const flight = route.force ? undefined : flights.find<E | StoreFailure<F>>(want.id)
-      const landed = flight === undefined && route.readMemory ? space.partition.get(want.id, nowOf(caller)) : undefined
-      if (landed !== undefined) found.set(want.id, fromMemory(landed))
+      const flight = route.force || !route.shared ? undefined : flights.find<X>(want.id)
+      const landed = flight === undefined && route.readMemory ? freshIn(space, want.id, nowOf(caller)) : undefined
+      if (landed?.failure !== undefined) found.failures.set(want.id, landed.failure)
+      else if (landed !== undefined) found.entries.set(want.id, landed.entry)
       else if (flight === undefined) left.push(want)
       else {
         carriers.set(want.id, flight)
@@ -175,54 +271,101 @@ const boardFlights = <K, A, F extends OnStoreFailure, E, R>(
       }
     }
     if (left.length > 0) {
-      const ids = left.map(({ id }) => id)
-      if (route.force) for (const id of ids) space.fences.break(id)
-      const started = flights.takeOff<E | StoreFailure<F>>(ids, (flight) =>
-        Effect.runForkWith(caller.context as Context.Context<R>)(run(load, left, (id) => flights.divert(id, flight)))
-      )
-      for (const id of ids) carriers.set(id, started)
+      if (route.force) for (const { id } of left) space.fences.break(id)
+      const started = takeOff(plan, left, undefined, caller)
+      for (const { id } of left) carriers.set(id, started)
     }
-    boarded = [...new Set(carriers.values())]
-    return boarded
+    return [...new Set(carriers.values())]
   }
-  // Each key from the flight that was boarded for it: another that carries it too may have been diverted.
-  return Effect.map(flights.wait(board), (brought) => {
-    const broughtBy = new Map(boarded.map((flight, index) => [flight, brought[index]!]))
-    const entries = new Map<KeyId, CacheEntry<A>>()
-    for (const [id, flight] of carriers) {
-      const entry = broughtBy.get(flight)!.get(id)
-      if (entry !== undefined) entries.set(id, entry)
+  const patience = patienceOf(plan, carriers, caller)
+  /** Whether the caller need not wait for a load that ends with it: not where it is part of a transaction. */
+  const adopt = (flight: LoadFlight<A, X>): boolean => {
+    if (!route.detachable) return false
+    if (self.background.adopt(flights, flight, caller.context)) flight.cargo.inBackground = true
+    return true
+  }
+  /** One failure that nothing can stand in for fails the whole call. */
+  const isHopeless = (flight: LoadFlight<A, X>) => {
+    const now = nowOf(caller)
+    for (const [id, carrier] of carriers) {
+      if (carrier === flight && Exit.isExit(answerOf(plan, id, flight, now))) return options?.fallback === undefined
     }
-    return entries
+    return false
+  }
+  const isEnough = wanted.size > 1 && loadMissing !== undefined ? isHopeless : undefined
+  const waited =
+    patience === undefined ? flights.wait(board, isEnough) : flights.waitWithin(board, patience.end, adopt, isEnough)
+  return Effect.map(waited, (brought) => {
+    const now = brought === undefined ? patience!.ended() : nowOf(caller)
+    for (const [id, flight] of carriers) {
+      // Who has enough leaves the others, and may have ended them by that.
+      if (brought !== undefined && (flight.exit === undefined || Exit.isFailure(flight.exit))) continue
+      const answer = answerOf(plan, id, flight, now)
+      if (answer === undefined) continue
+      if (Exit.isExit(answer)) found.failures.set(id, answer)
+      else {
+        found.entries.set(id, answer)
+        if (answer.freshness === "stale") space.counters.stale++
+      }
+    }
+    return found
   })
 }
 
-/** The loader answers, the cache has no part in it; or the cache's trouble is the caller's, by choice. */
-const loadUncached = <K, A, F extends OnStoreFailure, E, R>(
-  self: CacheParts,
-  namespace: Namespace<K, A, F>,
-  space: Space<K, A, F> | undefined,
-  trouble: CacheError,
-  keys: ReadonlyArray<K>,
-  loadMissing: BulkLoader<K, A, E, R> | undefined
-): Effect.Effect<Array<CacheEntry<A> | undefined>, E | StoreFailure<F>, R> =>
-  Effect.gen(function* () {
-    if (space !== undefined) space.counters.lookups += keys.length
-    yield* keptNowhere(self, namespace, space, trouble)
-    if (loadMissing === undefined) return keys.map(() => undefined)
-    const values = yield* runLoader(space ?? { namespace, counters: CacheStats.makeCounters() }, keys, loadMissing)
-    const now = yield* Clock.currentTimeMillis
-    return values.map((value) => ({
-      value,
-      origin: "loader",
-      freshness: "fresh",
-      createdAt: now,
-      expiresAt: now,
-      tags: []
-    }))
-  })
+/** Starts a load. With a draw it is one that nobody waits for. */
+const takeOff = <K, A, X, E, R>(
+  plan: Plan<K, A, X, E, R>,
+  left: ReadonlyArray<Wanted<K>>,
+  draw: number | undefined,
+  caller: Fiber.Fiber<unknown, unknown>
+): LoadFlight<A, X> => {
+  const { loadMissing, route, space } = plan
+  const flights = loadMissing === undefined ? space.lookups : space.loads
+  const reserve = new Map<KeyId, Held<A>>()
+  const now = nowOf(caller)
+  for (const { id } of left) {
+    const present = route.readMemory || (route.force && route.keepMemory) ? space.partition.get(id, now) : undefined
+    const held = present === undefined ? undefined : heldIn(space, present)
+    if (held !== undefined && held.failure === undefined) reserve.set(id, held)
+  }
+  const inBackground = draw !== undefined
+  const landing: Landing<A> = { entries: new Map(), failures: new Map() }
+  const progress: Progress<A> = { reserve, landing, loadingSince: undefined, loading: Latch.makeUnsafe(), inBackground }
+  const ids = route.shared ? left.map(({ id }) => id) : []
+  const start = (flight: Flight<Landing<A>, X, KeyId, Progress<A>>) =>
+    Effect.runForkWith(caller.context as Context.Context<R>)(
+      run({ ...plan, progress, draw }, left, (id) => flights.divert(id, flight))
+    )
+  return flights.takeOff<X>(ids, start, progress)
+}
 
-const keysOf = <K, A>(self: CacheParts, namespace: Namespace<K, A>): Stream.Stream<CachedKey<K>, CacheError> =>
+/** Loads in the background what is stale or soon will be; a key at a time, and only so many. */
+const refresh = <K, A, X, E, R>(
+  plan: Plan<K, A, X, E, R>,
+  due: ReadonlyArray<Wanted<K>>,
+  draw: number,
+  caller: Fiber.Fiber<unknown, unknown>
+): void => {
+  const { self, space } = plan
+  const { counters, loads } = space
+  const left = due.filter(({ id }) => loads.find(id) === undefined)
+  if (left.length === 0) return
+  if (self.background.isFull) {
+    counters.refreshesSkipped += left.length
+    return
+  }
+  counters.refreshes += left.length
+  self.background.adopt(loads, takeOff(plan, left, draw, caller), caller.context)
+}
+
+const freshIn = <K, A>(space: Space<K, A>, id: KeyId, now: number): Held<A> | undefined => {
+  const present = space.partition.get(id, now)
+  return present === undefined || now >= Math.min(present.freshUntil, present.vouchedUntil)
+    ? undefined
+    : heldIn(space, present)
+}
+
+const keysOf = <K, A>(self: CacheParts, namespace: Any<K, A>): Stream.Stream<CachedKey<K>, CacheError> =>
   self.store.scan(namespace.name).pipe(
     Stream.map(({ key, ...row }) => Option.map(namespace.keys.decode(key), (key) => ({ key, ...row }))),
     Stream.filter(Option.isSome),
@@ -231,17 +374,8 @@ const keysOf = <K, A>(self: CacheParts, namespace: Namespace<K, A>): Stream.Stre
 
 const healthOf = (self: CacheParts): Effect.Effect<CacheHealth.CacheHealth> =>
   Effect.map(Effect.ignore(self.store.ping), () =>
-    CacheHealth.make({ memory: { status: "Up", since: self.since }, store: self.store.health() })
+    CacheHealth.make({ memory: { status: "Up", since: self.since }, store: self.store.health() }, self.pending)
   )
-
-const fromMemory = <A>({ createdAt, freshUntil, tags, value }: MemoryEntry<A>): CacheEntry<A> => ({
-  value,
-  origin: "memory",
-  freshness: "fresh",
-  createdAt,
-  expiresAt: freshUntil,
-  tags
-})
 
 const make = Effect.gen(function* () {
   const config = yield* CacheConfig
@@ -250,13 +384,32 @@ const make = Effect.gen(function* () {
   const stats = yield* Ref.make<ReadonlyMap<string, CacheStats.NamespaceStats>>(new Map())
   const spaces = new Spaces(config, yield* MemoryCache, stats, yield* CacheMetrics.make)
   const id = globalThis.crypto.randomUUID()
+  // Closed in the reverse order: loads first, then what they wanted to store, then what must not be lost.
+  const pending = yield* PendingInvalidations.make({
+    store,
+    maxKeys: config.store.maxPendingInvalidations,
+    onDone: (invalidation) => bus.publish({ origin: id, invalidation })
+  })
+  const writes = yield* PendingWrites.make({
+    store,
+    maxRows: config.store.maxPendingWrites,
+    onReplaced: (namespace, keys) => bus.publish({ origin: id, invalidation: { _tag: "Keys", namespace, keys } })
+  })
+  const background = yield* Background.make({
+    maxLoads: config.loads.maxBackground,
+    maxTime: Duration.toMillis(store.fenceLifetime)
+  })
   const self: CacheParts = {
     id,
     store,
     bus,
+    pending,
+    writes,
+    background,
     spaces,
     stats,
     complaints: new Set(),
+    softReadTimeout: config.store.softReadTimeout,
     since: yield* Clock.currentTimeMillis
   }
   yield* bus.subscribe(({ invalidation, origin }) => {
@@ -285,13 +438,7 @@ const operationsOf = (self: CacheParts): Operations => ({
   clear: (namespace) => Mutation.clear(self, namespace),
   clearAll: Mutation.clearAll(self),
   cached: (namespace, load, options) => (key) =>
-    getOrSet(
-      self,
-      namespace,
-      key,
-      Effect.suspend(() => load(key)),
-      options
-    ),
+    getOrSet(self, namespace, key, (stale) => Effect.suspend(() => load(key, stale)), options),
   cachedMany: (namespace, loadMissing, options) => (keys) => getOrSetMany(self, namespace, keys, loadMissing, options),
   keys: (namespace) => keysOf(self, namespace),
   stats: Effect.map(Ref.get(self.stats), (stats) => CacheStats.snapshot(stats.values())),
@@ -330,68 +477,68 @@ const access =
 export class TieredCache extends Context.Service<TieredCache, Operations>()("effect-tiered-cache/TieredCache") {
   /** `loader.pipe(TieredCache.getOrSet(namespace, key))`; see `Operations.getOrSet`. */
   static readonly getOrSet: {
-    <K, A, F extends OnStoreFailure>(
-      namespace: Namespace<K, A, F>,
+    <K, A, X, E0 = unknown>(
+      namespace: Namespace<K, A, X>,
       key: K,
-      options?: GetOrSetOptions
-    ): <E, R>(loader: Effect.Effect<A, E, R>) => Effect.Effect<A, E | StoreFailure<F>, R | TieredCache>
-    <K, A, F extends OnStoreFailure, E, R>(
-      loader: Effect.Effect<A, E, R>,
-      namespace: Namespace<K, A, F>,
+      options?: GetOrSetOptions<A, E0>
+    ): <E extends E0, R>(loader: Loader<A, E, R>) => Effect.Effect<A, E | X, R | TieredCache>
+    <K, A, X, E, R>(
+      loader: Loader<A, E, R>,
+      namespace: Namespace<K, A, X>,
       key: K,
-      options?: GetOrSetOptions
-    ): Effect.Effect<A, E | StoreFailure<F>, R | TieredCache>
+      options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
+    ): Effect.Effect<A, E | X, R | TieredCache>
   } = Function.dual(
-    (args) => Effect.isEffect(args[0]),
-    <K, A, F extends OnStoreFailure, E, R>(
-      loader: Effect.Effect<A, E, R>,
-      namespace: Namespace<K, A, F>,
+    (args) => Effect.isEffect(args[0]) || typeof args[0] === "function",
+    <K, A, X, E, R>(
+      loader: Loader<A, E, R>,
+      namespace: Namespace<K, A, X>,
       key: K,
-      options?: GetOrSetOptions
+      options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
     ) => TieredCache.use((cache) => cache.getOrSet(namespace, key, loader, options))
   )
 
   /** `loader.pipe(TieredCache.getOrSetEntry(namespace, key))`; see `Operations.getOrSetEntry`. */
   static readonly getOrSetEntry: {
-    <K, A, F extends OnStoreFailure>(
-      namespace: Namespace<K, A, F>,
+    <K, A, X, E0 = unknown>(
+      namespace: Namespace<K, A, X>,
       key: K,
-      options?: GetOrSetOptions
-    ): <E, R>(loader: Effect.Effect<A, E, R>) => Effect.Effect<CacheEntry<A>, E | StoreFailure<F>, R | TieredCache>
-    <K, A, F extends OnStoreFailure, E, R>(
-      loader: Effect.Effect<A, E, R>,
-      namespace: Namespace<K, A, F>,
+      options?: GetOrSetOptions<A, E0>
+    ): <E extends E0, R>(loader: Loader<A, E, R>) => Effect.Effect<CacheEntry<A>, E | X, R | TieredCache>
+    <K, A, X, E, R>(
+      loader: Loader<A, E, R>,
+      namespace: Namespace<K, A, X>,
       key: K,
-      options?: GetOrSetOptions
-    ): Effect.Effect<CacheEntry<A>, E | StoreFailure<F>, R | TieredCache>
+      options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
+    ): Effect.Effect<CacheEntry<A>, E | X, R | TieredCache>
   } = Function.dual(
-    (args) => Effect.isEffect(args[0]),
-    <K, A, F extends OnStoreFailure, E, R>(
-      loader: Effect.Effect<A, E, R>,
-      namespace: Namespace<K, A, F>,
+    (args) => Effect.isEffect(args[0]) || typeof args[0] === "function",
+    <K, A, X, E, R>(
+      loader: Loader<A, E, R>,
+      namespace: Namespace<K, A, X>,
       key: K,
-      options?: GetOrSetOptions
+      options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
     ) => TieredCache.use((cache) => cache.getOrSetEntry(namespace, key, loader, options))
   )
 
   /** See `Operations.cached`. */
   static readonly cached =
-    <K, A, F extends OnStoreFailure, E, R>(
-      namespace: Namespace<K, A, F>,
-      load: (key: K) => Effect.Effect<A, E, R>,
-      options?: GetOrSetOptions
+    <K, A, X, E, R>(
+      namespace: Namespace<K, A, X>,
+      load: (key: K, stale: CacheEntry<A> | undefined) => Effect.Effect<A | Loaded<A>, E, R>,
+      options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
     ) =>
-    (key: K): Effect.Effect<A, E | StoreFailure<F>, R | TieredCache> =>
+    (key: K): Effect.Effect<A, E | X, R | TieredCache> =>
       TieredCache.use((cache) => cache.cached(namespace, load, options)(key))
 
   /** See `Operations.cachedMany`. */
   static readonly cachedMany =
-    <K, A, F extends OnStoreFailure, E, R>(
-      namespace: Namespace<K, A, F>,
+    <K, A, X, E, R>(
+      namespace: Namespace<K, A, X>,
       loadMissing: BulkLoader<K, A, E, R>,
-      options?: GetOrSetOptions
+      options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
     ) =>
-    (keys: ReadonlyArray<K>): Effect.Effect<Array<A>, E | StoreFailure<F>, R | TieredCache> =>
+    (keys: ReadonlyArray<K>): Effect.Effect<Array<A>, E | X, R | TieredCache> =>
       TieredCache.use((cache) => cache.getOrSetMany(namespace, keys, loadMissing, options))
 
   /** See `Operations.getOrSetMany`. */
@@ -440,7 +587,7 @@ export class TieredCache extends Context.Service<TieredCache, Operations>()("eff
   )
 
   /** See `Operations.keys`. */
-  static readonly keys = <K, A>(namespace: Namespace<K, A>): Stream.Stream<CachedKey<K>, CacheError, TieredCache> =>
+  static readonly keys = <K, A>(namespace: Any<K, A>): Stream.Stream<CachedKey<K>, CacheError, TieredCache> =>
     Stream.unwrap(TieredCache.useSync((cache) => cache.keys(namespace)))
 
   /**

@@ -16,14 +16,28 @@ export {
   type KeyText,
   type NewRow,
   type NoRow,
+  type Rearm,
   type ScannedRow,
-  type StoredRow
+  type StoredRow,
+  type Validators
 } from "./CacheStore.ts"
 export { CacheTest } from "./CacheTest.ts"
 export { InvalidationBus, type Invalidation, type InvalidationMessage } from "./InvalidationBus.ts"
 export { MemoryCache, type RemovalCause } from "./MemoryCache.ts"
+export * as Loaded from "./Loaded.ts"
 export * as Namespace from "./Namespace.ts"
-export type { BulkLoader, CachedKey, GetOptions, GetOrSetOptions, Operations, SetOptions, Tier } from "./Operations.ts"
+export type {
+  BulkLoader,
+  CachedKey,
+  GetOptions,
+  GetOrSetOptions,
+  Loader,
+  Operations,
+  ReadOptions,
+  SetOptions,
+  Skip,
+  Tier
+} from "./Operations.ts"
 export * as EmbeddedPostgres from "./postgres/EmbeddedPostgres.ts"
 export * as PgCacheStore from "./postgres/PgCacheStore.ts"
 export * as PgMigrations from "./postgres/PgMigrations.ts"

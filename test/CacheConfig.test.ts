@@ -1,9 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Duration, Effect, Layer, Schema } from "effect"
+import { ConfigProvider, Duration, Effect, Layer } from "effect"
 import { CacheConfig, type CacheConfigInput, variables } from "../src/CacheConfig.ts"
 import { type CacheError, InvalidConfig } from "../src/CacheError.ts"
-import type { CachePolicyInput } from "../src/CachePolicy.ts"
-import * as Namespace from "../src/Namespace.ts"
+import * as CachePolicy from "../src/CachePolicy.ts"
 
 type Variables = Readonly<Record<string, string>>
 
@@ -24,29 +23,40 @@ const refusal = (config: Effect.Effect<unknown, CacheError>): Effect.Effect<Inva
     })
   )
 
-const namespace = (name: string, policy: CachePolicyInput = {}) =>
-  Namespace.make(name, { value: Schema.Int, ...policy })
-const policyOf = (config: CacheConfig["Service"], name: string, policy?: CachePolicyInput) =>
-  config.policyOf(namespace(name, policy))
+const policyOf = (config: CacheConfig["Service"], name: string, code: CachePolicy.CachePolicyInput = {}) =>
+  config.policyOf({ name, policy: Effect.runSync(CachePolicy.decode(code, name)) })
 
 /** Everything that a variable can set, as plain numbers. */
 const settingsOf = (config: CacheConfig["Service"]) => {
-  const { maxValueSize, memoryTimeToLive, negativeTimeToLive, timeToLive } = policyOf(config, "any")
-  const { memory, store } = config
+  const policy = policyOf(config, "any")
+  const { loads, memory, store } = config
   return {
-    CACHE_DEFAULT_TTL: timeToLive,
-    CACHE_NEGATIVE_TTL: negativeTimeToLive,
-    CACHE_MEMORY_TTL: memoryTimeToLive,
-    CACHE_MAX_VALUE_SIZE: maxValueSize,
+    CACHE_DEFAULT_TTL: policy.timeToLive,
+    CACHE_NEGATIVE_TTL: policy.negativeTimeToLive,
+    CACHE_MEMORY_TTL: policy.memoryTimeToLive,
+    CACHE_MAX_VALUE_SIZE: policy.maxValueSize,
+    CACHE_STALE_WHILE_REVALIDATE: policy.staleWhileRevalidate,
+    CACHE_STALE_IF_ERROR: policy.staleIfError,
+    CACHE_FAILURE_BACKOFF: policy.failureBackoff,
+    CACHE_FAILURE_TTL: policy.failureTimeToLive,
+    CACHE_LOADER_SOFT_TIMEOUT: policy.loaderSoftTimeout,
+    CACHE_EARLY_REFRESH: policy.earlyRefresh,
+    CACHE_EARLY_REFRESH_BETA: policy.earlyRefreshBeta,
+    CACHE_JITTER: policy.jitter,
+    CACHE_STORE_WRITES: policy.storeWrites,
     CACHE_MEMORY_MAX_ENTRIES: memory.maxEntries,
     CACHE_MEMORY_MAX_SIZE: memory.maxSize,
     CACHE_MEMORY_CLEANUP_INTERVAL: Duration.toMillis(memory.cleanupInterval),
     CACHE_STORE_READ_TIMEOUT: Duration.toMillis(store.readTimeout),
+    CACHE_STORE_SOFT_READ_TIMEOUT: Duration.toMillis(store.softReadTimeout),
     CACHE_STORE_WRITE_TIMEOUT: Duration.toMillis(store.writeTimeout),
     CACHE_STORE_BREAKER_FAILURES: store.breakerFailures,
     CACHE_STORE_BREAKER_PROBE_INTERVAL: Duration.toMillis(store.breakerProbeInterval),
     CACHE_STORE_SWEEP_INTERVAL: Duration.toMillis(store.sweepInterval),
-    CACHE_STORE_MIGRATE: store.migrate
+    CACHE_STORE_MAX_PENDING_WRITES: store.maxPendingWrites,
+    CACHE_STORE_MAX_PENDING_INVALIDATIONS: store.maxPendingInvalidations,
+    CACHE_STORE_MIGRATE: store.migrate,
+    CACHE_LOADS_MAX_BACKGROUND: loads.maxBackground
   } satisfies Record<keyof typeof variables, unknown>
 }
 
@@ -55,27 +65,53 @@ const defaults = {
   CACHE_NEGATIVE_TTL: 3_600_000,
   CACHE_MEMORY_TTL: 300_000,
   CACHE_MAX_VALUE_SIZE: 1_048_576,
+  CACHE_STALE_WHILE_REVALIDATE: 0,
+  CACHE_STALE_IF_ERROR: 600_000,
+  CACHE_FAILURE_BACKOFF: 10_000,
+  CACHE_FAILURE_TTL: 0,
+  CACHE_LOADER_SOFT_TIMEOUT: Infinity,
+  CACHE_EARLY_REFRESH: 1,
+  CACHE_EARLY_REFRESH_BETA: 0,
+  CACHE_JITTER: 0.05,
+  CACHE_STORE_WRITES: "awaited",
   CACHE_MEMORY_MAX_ENTRIES: 10_000,
   CACHE_MEMORY_MAX_SIZE: 134_217_728,
   CACHE_MEMORY_CLEANUP_INTERVAL: 60_000,
   CACHE_STORE_READ_TIMEOUT: 500,
+  CACHE_STORE_SOFT_READ_TIMEOUT: Infinity,
   CACHE_STORE_WRITE_TIMEOUT: 2000,
   CACHE_STORE_BREAKER_FAILURES: 5,
   CACHE_STORE_BREAKER_PROBE_INTERVAL: 1000,
   CACHE_STORE_SWEEP_INTERVAL: 60_000,
-  CACHE_STORE_MIGRATE: true
+  CACHE_STORE_MAX_PENDING_WRITES: 1000,
+  CACHE_STORE_MAX_PENDING_INVALIDATIONS: 10_000,
+  CACHE_STORE_MIGRATE: true,
+  CACHE_LOADS_MAX_BACKGROUND: 100
 }
 
-const lifetimes = ["CACHE_DEFAULT_TTL", "CACHE_NEGATIVE_TTL", "CACHE_MEMORY_TTL"] as const
+const lifetimes = [
+  "CACHE_DEFAULT_TTL",
+  "CACHE_NEGATIVE_TTL",
+  "CACHE_MEMORY_TTL",
+  "CACHE_STALE_WHILE_REVALIDATE",
+  "CACHE_STALE_IF_ERROR",
+  "CACHE_FAILURE_BACKOFF",
+  "CACHE_FAILURE_TTL"
+] as const
 const sizes = [
   "CACHE_MAX_VALUE_SIZE",
   "CACHE_MEMORY_MAX_ENTRIES",
   "CACHE_MEMORY_MAX_SIZE",
-  "CACHE_STORE_BREAKER_FAILURES"
+  "CACHE_STORE_BREAKER_FAILURES",
+  "CACHE_STORE_MAX_PENDING_WRITES",
+  "CACHE_STORE_MAX_PENDING_INVALIDATIONS",
+  "CACHE_LOADS_MAX_BACKGROUND"
 ] as const
 const intervals = [
+  "CACHE_LOADER_SOFT_TIMEOUT",
   "CACHE_MEMORY_CLEANUP_INTERVAL",
   "CACHE_STORE_READ_TIMEOUT",
+  "CACHE_STORE_SOFT_READ_TIMEOUT",
   "CACHE_STORE_WRITE_TIMEOUT",
   "CACHE_STORE_BREAKER_PROBE_INTERVAL",
   "CACHE_STORE_SWEEP_INTERVAL"
@@ -90,11 +126,24 @@ const given: ReadonlyArray<readonly [variable: keyof typeof variables, text: str
   ]),
   ...lifetimes.map((variable) => [variable, "0", 0] as const),
   ...sizes.map((variable) => [variable, "77", 77] as const),
+  ["CACHE_EARLY_REFRESH", "0.8", 0.8],
+  ["CACHE_EARLY_REFRESH_BETA", "0", 0],
+  ["CACHE_EARLY_REFRESH_BETA", "1.5", 1.5],
+  ["CACHE_JITTER", "0", 0],
+  ["CACHE_JITTER", "1", 1],
+  ["CACHE_JITTER", "0.25", 0.25],
+  ["CACHE_STORE_WRITES", "background", "background"],
+  ["CACHE_STORE_WRITES", "awaited", "awaited"],
   ["CACHE_STORE_MIGRATE", "false", false],
   ["CACHE_STORE_MIGRATE", "true", true]
 ]
 
 const notADuration = 'not a duration; write it like "90 seconds", "1 hour" or a number of milliseconds'
+
+const earlyRefreshProblem = "must be a fraction of the lifetime above 0 and below 1, such as 0.8"
+const betaProblem = "must be a number of 0 or more; 0 is off, 1 is usual, more refreshes earlier"
+const jitterProblem = "must be a fraction from 0 to 1, such as 0.05"
+const storeWritesProblem = 'must be "awaited" or "background"'
 
 /** A value that each variable refuses, and why. */
 const refused: ReadonlyArray<readonly [variable: keyof typeof variables, text: string, problem: string]> = [
@@ -114,6 +163,12 @@ const refused: ReadonlyArray<readonly [variable: keyof typeof variables, text: s
       (text) => [variable, text, "must be a whole number above zero"] as const
     )
   ),
+  ...["0", "1", "-0.5", "80%", "NaN", "Infinity"].map(
+    (text) => ["CACHE_EARLY_REFRESH", text, earlyRefreshProblem] as const
+  ),
+  ...["-1", "Infinity", "NaN", "often"].map((text) => ["CACHE_EARLY_REFRESH_BETA", text, betaProblem] as const),
+  ...["-0.1", "1.1", "5%", "NaN"].map((text) => ["CACHE_JITTER", text, jitterProblem] as const),
+  ...["sync", "true", "Background"].map((text) => ["CACHE_STORE_WRITES", text, storeWritesProblem] as const),
   ...["yes", "1", "TRUE", "on"].map((text) => ["CACHE_STORE_MIGRATE", text, "must be true or false"] as const)
 ]
 
@@ -205,13 +260,31 @@ describe("The variables of one namespace", () => {
         CACHE_NAMESPACES__GENES__TTL: "2 hours",
         CACHE_NAMESPACES__GENES__NEGATIVE_TTL: "1 minute",
         CACHE_NAMESPACES__GENES__MEMORY_TTL: "3 seconds",
-        CACHE_NAMESPACES__GENES__MAX_VALUE_SIZE: "77"
+        CACHE_NAMESPACES__GENES__MAX_VALUE_SIZE: "77",
+        CACHE_NAMESPACES__GENES__STALE_WHILE_REVALIDATE: "4 seconds",
+        CACHE_NAMESPACES__GENES__STALE_IF_ERROR: "1 day",
+        CACHE_NAMESPACES__GENES__FAILURE_BACKOFF: "0",
+        CACHE_NAMESPACES__GENES__FAILURE_TTL: "5 seconds",
+        CACHE_NAMESPACES__GENES__LOADER_SOFT_TIMEOUT: "200 millis",
+        CACHE_NAMESPACES__GENES__EARLY_REFRESH: "0.8",
+        CACHE_NAMESPACES__GENES__EARLY_REFRESH_BETA: "2",
+        CACHE_NAMESPACES__GENES__JITTER: "0.5",
+        CACHE_NAMESPACES__GENES__STORE_WRITES: "background"
       })
-      assert.deepInclude(policyOf(config, "genes"), {
+      assert.deepStrictEqual(policyOf(config, "genes"), {
         timeToLive: 7_200_000,
         negativeTimeToLive: 60_000,
         memoryTimeToLive: 3000,
-        maxValueSize: 77
+        maxValueSize: 77,
+        staleWhileRevalidate: 4000,
+        staleIfError: 86_400_000,
+        failureBackoff: 0,
+        failureTimeToLive: 5000,
+        loaderSoftTimeout: 200,
+        earlyRefresh: 0.8,
+        earlyRefreshBeta: 2,
+        jitter: 0.5,
+        storeWrites: "background"
       })
       for (const other of ["gene", "genes2", "GENES_", "ttl"]) {
         assert.deepStrictEqual(policyOf(config, other), policyOf(yield* read({}), other))
@@ -260,7 +333,18 @@ describe("The variables of one namespace", () => {
   it.effect("are refused when they have no such field, or a value that makes no sense", () =>
     Effect.gen(function* () {
       for (const [variable, text, problem] of [
-        ["CACHE_NAMESPACES__GENES__TTTL", "1 hour", "one of TTL, NEGATIVE_TTL, MEMORY_TTL, MAX_VALUE_SIZE"],
+        [
+          "CACHE_NAMESPACES__GENES__TTTL",
+          "1 hour",
+          "one of TTL, NEGATIVE_TTL, MEMORY_TTL, MAX_VALUE_SIZE, STALE_WHILE_REVALIDATE, STALE_IF_ERROR, FAILURE_BACKOFF, FAILURE_TTL, LOADER_SOFT_TIMEOUT, EARLY_REFRESH, EARLY_REFRESH_BETA, JITTER, STORE_WRITES"
+        ],
+        ["CACHE_NAMESPACES__GENES__DEFAULT_TTL", "1 hour", "the field one of TTL"],
+        ["CACHE_NAMESPACES__GENES__LOADER_HARD_TIMEOUT", "1 hour", "the field one of TTL"],
+        ["CACHE_NAMESPACES__GENES__EARLY_REFRESH", "1", earlyRefreshProblem],
+        ["CACHE_NAMESPACES__GENES__EARLY_REFRESH_BETA", "-1", betaProblem],
+        ["CACHE_NAMESPACES__GENES__JITTER", "2", jitterProblem],
+        ["CACHE_NAMESPACES__GENES__STORE_WRITES", "never", storeWritesProblem],
+        ["CACHE_NAMESPACES__GENES__LOADER_SOFT_TIMEOUT", "0", "must be longer than zero"],
         ["CACHE_NAMESPACES__GENES", "1 hour", "write it as CACHE_NAMESPACES__<NAME>__<FIELD>"],
         ["CACHE_NAMESPACES__TTL", "1 hour", "write it as CACHE_NAMESPACES__<NAME>__<FIELD>"],
         ["CACHE_NAMESPACES____TTL", "1 hour", "write it as CACHE_NAMESPACES__<NAME>__<FIELD>"],
@@ -287,17 +371,35 @@ describe("CACHE_CONFIG", () => {
     Effect.gen(function* () {
       const config = yield* read(
         document({
-          policy: { timeToLive: "2 hours", negativeTimeToLive: 5, memoryTimeToLive: { seconds: 6 }, maxValueSize: 7 },
+          policy: {
+            timeToLive: "2 hours",
+            negativeTimeToLive: 5,
+            memoryTimeToLive: { seconds: 6 },
+            maxValueSize: 7,
+            staleWhileRevalidate: 16,
+            staleIfError: "1 day",
+            failureBackoff: 17,
+            failureTimeToLive: 18,
+            loaderSoftTimeout: 19,
+            earlyRefresh: 0.5,
+            earlyRefreshBeta: "2",
+            jitter: 0,
+            storeWrites: "background"
+          },
           namespaces: { "user-sessions.v2": { timeToLive: "1 minute" } },
           memory: { maxEntries: 8, maxSize: 9, cleanupInterval: "10 millis" },
           store: {
             readTimeout: 11,
+            softReadTimeout: 10,
             writeTimeout: 12,
             breakerFailures: 14,
             breakerProbeInterval: 15,
+            maxPendingWrites: 20,
+            maxPendingInvalidations: 21,
             sweepInterval: 13,
             migrate: false
-          }
+          },
+          loads: { maxBackground: 22 }
         })
       )
       assert.deepStrictEqual(settingsOf(config), {
@@ -305,15 +407,28 @@ describe("CACHE_CONFIG", () => {
         CACHE_NEGATIVE_TTL: 5,
         CACHE_MEMORY_TTL: 6000,
         CACHE_MAX_VALUE_SIZE: 7,
+        CACHE_STALE_WHILE_REVALIDATE: 16,
+        CACHE_STALE_IF_ERROR: 86_400_000,
+        CACHE_FAILURE_BACKOFF: 17,
+        CACHE_FAILURE_TTL: 18,
+        CACHE_LOADER_SOFT_TIMEOUT: 19,
+        CACHE_EARLY_REFRESH: 0.5,
+        CACHE_EARLY_REFRESH_BETA: 2,
+        CACHE_JITTER: 0,
+        CACHE_STORE_WRITES: "background",
         CACHE_MEMORY_MAX_ENTRIES: 8,
         CACHE_MEMORY_MAX_SIZE: 9,
         CACHE_MEMORY_CLEANUP_INTERVAL: 10,
         CACHE_STORE_READ_TIMEOUT: 11,
+        CACHE_STORE_SOFT_READ_TIMEOUT: 10,
         CACHE_STORE_WRITE_TIMEOUT: 12,
         CACHE_STORE_BREAKER_FAILURES: 14,
         CACHE_STORE_BREAKER_PROBE_INTERVAL: 15,
         CACHE_STORE_SWEEP_INTERVAL: 13,
-        CACHE_STORE_MIGRATE: false
+        CACHE_STORE_MAX_PENDING_WRITES: 20,
+        CACHE_STORE_MAX_PENDING_INVALIDATIONS: 21,
+        CACHE_STORE_MIGRATE: false,
+        CACHE_LOADS_MAX_BACKGROUND: 22
       })
       assert.strictEqual(policyOf(config, "user-sessions.v2").timeToLive, 60_000)
     })
@@ -355,6 +470,12 @@ describe("CACHE_CONFIG", () => {
         [{ policy: { timeToLive: "soon" } }, "policy.timeToLive", '"soon"', notADuration],
         [{ namespaces: { genes: { timeToLive: -1 } } }, "namespaces.genes.timeToLive", "-1", "cannot be negative"],
         [{ store: { readTimeout: 0 } }, "store.readTimeout", "0", "must be longer than zero"],
+        [{ policy: { loaderHardTimeout: 1 } }, "policy.loaderHardTimeout", "1", "there is no such field"],
+        [{ policy: { storeWrites: true } }, "policy.storeWrites", "true", storeWritesProblem],
+        [{ namespaces: { genes: { jitter: 2 } } }, "namespaces.genes.jitter", "2", jitterProblem],
+        [{ store: { maxPendingWrites: 0 } }, "store.maxPendingWrites", "0", "must be a whole number above zero"],
+        [{ loads: { maxBackground: "many" } }, "loads.maxBackground", '"many"', "must be a whole number above zero"],
+        [{ loads: [] }, "loads", "[]", "Expected object"],
         [{ store: { migrate: "no" } }, "store.migrate", '"no"', "must be true or false"],
         [{ memory: null }, "memory", "null", "Expected object"],
         [{ namespaces: { genes: 5 } }, "namespaces.genes", "5", "Expected object"]
@@ -395,6 +516,19 @@ describe("CacheConfig.layerOf", () => {
       const config = readOf({ memory: { maxEntries: 5 } })
       const settings = settingsOf(yield* Effect.provide(config, ConfigProvider.layer(ConfigProvider.fromEnv({ env }))))
       assert.deepStrictEqual(settings, { ...defaults, CACHE_MEMORY_MAX_ENTRIES: 5 })
+    })
+  )
+
+  it.effect("leaves out what is undefined, in every part", () =>
+    Effect.gen(function* () {
+      const nothing = {
+        policy: { timeToLive: undefined, jitter: undefined, storeWrites: undefined },
+        namespaces: { any: { staleIfError: undefined } },
+        memory: undefined,
+        store: { readTimeout: undefined, migrate: undefined },
+        loads: { maxBackground: undefined }
+      }
+      assert.deepStrictEqual(settingsOf(yield* readOf(nothing as unknown as CacheConfigInput)), defaults)
     })
   )
 

@@ -9,6 +9,7 @@ import {
   InvalidKey,
   InvalidNamespace,
   InvalidPolicy,
+  LoaderTimeout,
   MigrationFailed,
   StoreTimeout,
   StoreUnavailable,
@@ -33,6 +34,11 @@ const reasons: ReadonlyArray<readonly [reason: CacheErrorReason, isRetryable: bo
     new CircuitOpen({ operation: "read", retryAfter: 700 }),
     true,
     "the store was not asked to read: it is down and is tried again in 700 ms"
+  ],
+  [
+    new LoaderTimeout({ namespace: "genes", timeout: 3000 }),
+    true,
+    'namespace "genes": the loader did not answer within 3000 ms; raise loaderHardTimeout or make the source faster'
   ],
   [
     new MigrationFailed({ problem: "table cache_entries is missing; run the migrations" }),

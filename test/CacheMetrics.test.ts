@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Metric, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as CacheMetrics from "../src/CacheMetrics.ts"
-import { type CacheStats, type Counters, makeCounters } from "../src/CacheStats.ts"
+import { type CacheStats, type Counters, makeCounters, snapshot } from "../src/CacheStats.ts"
 import { CacheStore } from "../src/CacheStore.ts"
 import { MemoryCache } from "../src/MemoryCache.ts"
 import { bothTiers, inWorld, type World } from "./suites/cacheNode.ts"
@@ -31,6 +31,7 @@ const series = Effect.map(
 const expected = (name: string, stats: CacheStats): ReadonlyMap<string, number> =>
   new Map(
     Object.entries({
+      cache_lookups_total: stats.lookups,
       "cache_requests_total memory": stats.memory.requests,
       "cache_requests_total store": stats.store.requests,
       "cache_hits_total memory": stats.memory.hits,
@@ -38,13 +39,29 @@ const expected = (name: string, stats: CacheStats): ReadonlyMap<string, number> 
       "cache_misses_total memory": stats.memory.misses,
       "cache_misses_total store": stats.store.misses,
       cache_store_errors_total: stats.store.errors,
+      cache_store_skipped_total: stats.store.skipped,
+      cache_store_dropped_total: stats.store.dropped,
+      cache_undecodable_total: stats.store.undecodable,
+      cache_refused_total: stats.store.refused,
       "cache_loads_total success": stats.loadSuccess,
       "cache_loads_total failure": stats.loadFailure,
       "cache_loads_total interrupted": stats.loadInterrupted,
       cache_load_seconds_total: stats.loadTime / 1000,
       cache_coalesced_total: stats.coalesced,
+      cache_stale_total: stats.stale,
+      cache_fallbacks_total: stats.fallbacks,
+      cache_cached_failures_total: stats.cachedFailures,
+      cache_not_modified_total: stats.notModified,
+      cache_rearmed_total: stats.rearmed,
+      cache_refreshes_total: stats.refreshes,
+      cache_refreshes_skipped_total: stats.refreshesSkipped,
+      "cache_loader_timeouts_total soft": stats.softTimeouts,
+      "cache_loader_timeouts_total hard": stats.hardTimeouts,
+      "cache_late_loads_total success": stats.lateSuccess,
+      "cache_late_loads_total failure": stats.lateFailure,
       cache_sets_total: stats.sets,
       cache_invalidations_total: stats.invalidations,
+      cache_clears_total: stats.clears,
       "cache_uncached_total too large": stats.tooLarge,
       "cache_uncached_total unencodable": stats.unencodable,
       cache_memory_entries: stats.memory.entries,
@@ -124,6 +141,7 @@ describe("CacheMetrics", () => {
             ["namespace", new Set([ns.name])],
             ["tier", new Set(["memory", "store"])],
             ["outcome", new Set(["success", "failure", "interrupted"])],
+            ["timeout", new Set(["soft", "hard"])],
             ["cause", new Set(["too large", "unencodable", "explicit", "replaced", "expired", "size", "remote"])]
           ])
         )
@@ -133,14 +151,16 @@ describe("CacheMetrics", () => {
     )
   )
 
-  it.effect("every counter that the stats have is a series", () =>
+  it.effect("every counter that the stats have is a series, and no series is another's", () =>
     Effect.gen(function* () {
       const metrics = yield* CacheMetrics.make
       const counters = makeCounters()
       ;(Object.keys(counters) as Array<keyof Counters>).forEach((counter, i) => (counters[counter] = 1000 * (i + 1)))
       const partition = MemoryCache.make({ maxEntries: 1, maxSize: 1000 }).partition<unknown>("ns")
       metrics.register("ns", { counters, partition })
-      const values = new Set((yield* series).values())
+      const found = yield* series
+      assert.deepStrictEqual(found, new Map(expected("ns", snapshot([{ counters, partition }]))))
+      const values = new Set(found.values())
       const absent = Object.entries(counters).filter(
         ([name, value]) => !values.has(name === "loadTime" ? value / 1000 : value)
       )

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Duration, Exit, Option, Schema } from "effect"
 import * as fc from "fast-check"
-import { InvalidPolicy } from "../src/CacheError.ts"
+import { type CacheError, InvalidPolicy } from "../src/CacheError.ts"
 import * as CachePolicy from "../src/CachePolicy.ts"
 
 type Fields = typeof CachePolicy.CachePolicyFields.Type
@@ -11,17 +11,27 @@ const fieldsOf = (input: unknown): Fields => {
   return Exit.isSuccess(fields) ? fields.value : assert.fail(Cause.pretty(fields.cause))
 }
 
-const refusal = (input: unknown): InvalidPolicy => {
-  const error = Option.getOrElse(Exit.findErrorOption(CachePolicy.decode(input)), () => assert.fail("not refused"))
+const refusalOf = (exit: Exit.Exit<unknown, CacheError>): InvalidPolicy => {
+  const error = Option.getOrElse(Exit.findErrorOption(exit), () => assert.fail("not refused"))
   assert.instanceOf(error.reason, InvalidPolicy)
   return error.reason
 }
+
+const refusal = (input: unknown): InvalidPolicy => refusalOf(CachePolicy.decode(input))
 
 const second = 1000
 const hour = 3600 * second
 const year = 365.25 * 24 * hour
 
-const lifetimeFields = ["timeToLive", "negativeTimeToLive", "memoryTimeToLive"] as const
+const lifetimeFields = [
+  "timeToLive",
+  "negativeTimeToLive",
+  "memoryTimeToLive",
+  "staleWhileRevalidate",
+  "staleIfError",
+  "failureBackoff",
+  "failureTimeToLive"
+] as const
 
 describe("CachePolicy.decode", () => {
   it("takes a lifetime in every form that Effect has for a duration", () => {
@@ -107,6 +117,63 @@ describe("CachePolicy.decode", () => {
     }
   })
 
+  it("takes a fraction in digits too, each field within its own bounds", () => {
+    for (const [field, taken, refused, problem] of [
+      [
+        "earlyRefresh",
+        [0.8, "0.8", Number.MIN_VALUE, 1 - Number.EPSILON],
+        [0, 1, "1", -0.5, 80],
+        "must be a fraction of the lifetime above 0 and below 1, such as 0.8"
+      ],
+      [
+        "earlyRefreshBeta",
+        [0, "0", 1, "1.5", 1e9],
+        [-1, "-1", -Number.MIN_VALUE],
+        "must be a number of 0 or more; 0 is off, 1 is usual, more refreshes earlier"
+      ],
+      ["jitter", [0, "0", 0.05, "0.05", 1], [-0.1, 1.1, "5"], "must be a fraction from 0 to 1, such as 0.05"]
+    ] as const) {
+      for (const input of taken) assert.strictEqual(fieldsOf({ [field]: input })[field], Number(input))
+      for (const input of [...refused, "", " ", "80%", Number.NaN, Infinity, "Infinity", null, true, 1n, [0.5]]) {
+        assert.deepInclude(refusal({ [field]: input }), { field, value: CachePolicy.show(input), problem })
+      }
+    }
+  })
+
+  it("takes a soft timeout above zero", () => {
+    const decided = (input: unknown) => CachePolicy.resolve(fieldsOf({ loaderSoftTimeout: input })).loaderSoftTimeout
+    assert.deepStrictEqual(["200 millis", 1, "Infinity", Duration.infinity].map(decided), [200, 1, Infinity, Infinity])
+    for (const input of [0, "0", "0 seconds"]) {
+      assert.deepInclude(refusal({ loaderSoftTimeout: input }), {
+        field: "loaderSoftTimeout",
+        value: CachePolicy.show(input),
+        problem: "must be longer than zero"
+      })
+    }
+    assert.strictEqual(refusal({ loaderSoftTimeout: -1 }).problem, "a lifetime cannot be negative")
+    assert.include(refusal({ loaderSoftTimeout: "soon" }).problem, "not a duration")
+  })
+
+  it("takes one of two ways to write to the store", () => {
+    for (const input of ["awaited", "background"]) {
+      assert.strictEqual(fieldsOf({ storeWrites: input }).storeWrites, input)
+    }
+    for (const input of ["Awaited", "", "sync", true, 0, null]) {
+      assert.deepInclude(refusal({ storeWrites: input }), {
+        field: "storeWrites",
+        value: CachePolicy.show(input),
+        problem: 'must be "awaited" or "background"'
+      })
+    }
+  })
+
+  it("leaves the hard timeout to the namespace's code", () => {
+    assert.deepInclude(refusal({ loaderHardTimeout: 1 }), {
+      field: "loaderHardTimeout",
+      problem: "there is no such field"
+    })
+  })
+
   it("refuses a field that does not exist, and what is no policy at all", () => {
     for (const field of ["timeTolive", "ttl", "staleIfEror", "__proto__"]) {
       const policy: unknown = JSON.parse(`{${JSON.stringify(field)}:1}`)
@@ -118,7 +185,7 @@ describe("CachePolicy.decode", () => {
   })
 
   it("leaves out a field that is undefined", () => {
-    assert.deepStrictEqual(fieldsOf({ timeToLive: undefined, maxValueSize: undefined }), {})
+    assert.deepStrictEqual(fieldsOf({ timeToLive: undefined, maxValueSize: undefined, storeWrites: undefined }), {})
   })
 
   it("names the field that is wrong, not one beside it", () => {
@@ -156,10 +223,19 @@ describe("CachePolicy.resolve", () => {
       timeToLive: hour,
       negativeTimeToLive: hour,
       memoryTimeToLive: 300 * second,
-      maxValueSize: 1024 * 1024
-    }
-    assert.deepInclude(CachePolicy.resolve(), defaults)
-    assert.deepInclude(CachePolicy.resolve({}, {}), defaults)
+      maxValueSize: 1024 * 1024,
+      staleWhileRevalidate: 0,
+      staleIfError: 600 * second,
+      failureBackoff: 10 * second,
+      failureTimeToLive: 0,
+      loaderSoftTimeout: Infinity,
+      earlyRefresh: 1,
+      earlyRefreshBeta: 0,
+      jitter: 0.05,
+      storeWrites: "awaited"
+    } as const
+    assert.deepStrictEqual(CachePolicy.resolve(), defaults)
+    assert.deepStrictEqual(CachePolicy.resolve({}, {}), defaults)
   })
 
   it("lets the later part win, field by field", () => {
@@ -179,19 +255,27 @@ describe("CachePolicy.resolve", () => {
         timeToLive: lifetime,
         negativeTimeToLive: lifetime,
         memoryTimeToLive: lifetime,
-        maxValueSize: fc.integer({ min: 1 })
+        maxValueSize: fc.integer({ min: 1 }),
+        staleWhileRevalidate: lifetime,
+        staleIfError: lifetime,
+        failureBackoff: lifetime,
+        failureTimeToLive: lifetime,
+        loaderSoftTimeout: lifetime,
+        earlyRefresh: fc.constantFrom(0.1, 0.5, 0.9),
+        earlyRefreshBeta: fc.constantFrom(0, 1, 2),
+        jitter: fc.constantFrom(0, 0.5, 1),
+        storeWrites: fc.constantFrom("awaited", "background")
       },
       { requiredKeys: [] }
     )
     fc.assert(
       fc.property(fc.array(part, { maxLength: 4 }), (parts) => {
         const policy = CachePolicy.resolve(...parts)
-        for (const field of lifetimeFields) {
+        for (const field of Object.keys(policy) as ReadonlyArray<keyof CachePolicy.CachePolicy>) {
           const said = parts.findLast((each) => Object.hasOwn(each, field))?.[field]
-          if (said !== undefined) assert.strictEqual(policy[field], Duration.toMillis(said))
+          if (said === undefined) continue
+          assert.strictEqual(policy[field], Duration.isDuration(said) ? Duration.toMillis(said) : said)
         }
-        const size = parts.findLast((each) => Object.hasOwn(each, "maxValueSize"))?.maxValueSize
-        if (size !== undefined) assert.strictEqual(policy.maxValueSize, size)
       })
     )
   })
@@ -207,7 +291,7 @@ describe("CachePolicy.resolve", () => {
   })
 
   it("takes a thousand years for ever", () => {
-    for (const field of lifetimeFields) {
+    for (const field of [...lifetimeFields, "loaderSoftTimeout"] as const) {
       const resolved = (input: Duration.Input) => CachePolicy.resolve(fieldsOf({ [field]: input }))[field]
       assert.strictEqual(resolved(1000 * year), Infinity)
       assert.strictEqual(resolved("365250 days"), Infinity)
@@ -216,6 +300,106 @@ describe("CachePolicy.resolve", () => {
       assert.strictEqual(resolved(1000 * year - 1), 1000 * year - 1)
       assert.strictEqual(resolved("999 weeks"), 999 * 168 * hour)
     }
+  })
+})
+
+describe("CachePolicy.decodeHardTimeout", () => {
+  const hard = (input: unknown, policy: CachePolicy.CachePolicyInput = {}) =>
+    CachePolicy.decodeHardTimeout(input, fieldsOf(policy), "genes")
+
+  it("gives milliseconds, without an end where there is none", () => {
+    for (const [input, milliseconds] of [
+      ["3 seconds", 3000],
+      [1, 1],
+      [undefined, Infinity],
+      ["Infinity", Infinity],
+      [Duration.infinity, Infinity]
+    ] as const) {
+      assert.deepStrictEqual(hard(input), Exit.succeed(milliseconds))
+    }
+  })
+
+  it("refuses what is no length of time above zero", () => {
+    for (const [input, problem] of [
+      [0, "must be longer than zero"],
+      [-1, "a lifetime cannot be negative"],
+      ["soon", 'not a duration; write it like "90 seconds", "1 hour" or a number of milliseconds'],
+      [null, 'not a duration; write it like "90 seconds", "1 hour" or a number of milliseconds']
+    ] as const) {
+      assert.deepInclude(refusalOf(hard(input)), {
+        namespace: "genes",
+        field: "loaderHardTimeout",
+        value: CachePolicy.show(input),
+        problem
+      })
+    }
+  })
+
+  it("refuses one that is shorter than the soft timeout, which would never apply", () => {
+    assert.strictEqual(
+      refusalOf(hard("1 second", { loaderSoftTimeout: "2 seconds" })).message,
+      'namespace "genes": loaderHardTimeout = "1 second": must not be shorter than loaderSoftTimeout (2s), which would never apply'
+    )
+    assert.strictEqual(refusalOf(hard(0, { loaderSoftTimeout: 2 })).problem, "must be longer than zero")
+    assert.deepStrictEqual(hard(2000, { loaderSoftTimeout: "2 seconds" }), Exit.succeed(2000))
+    assert.deepStrictEqual(hard(2001, { loaderSoftTimeout: "2 seconds" }), Exit.succeed(2001))
+    assert.deepStrictEqual(hard(undefined, { loaderSoftTimeout: "2 seconds" }), Exit.succeed(Infinity))
+    assert.deepStrictEqual(hard(1, { loaderSoftTimeout: "Infinity" }), Exit.succeed(1))
+  })
+})
+
+describe("CachePolicy.jittered", () => {
+  const fraction = fc.oneof(fc.double({ min: 0, max: 1, noNaN: true }), fc.constantFrom(0, 0.05, 0.5, 1))
+  const lifetime = fc.oneof(fc.nat(100), fc.maxSafeNat(), fc.double({ min: 0, max: 1e15, noNaN: true }))
+
+  it("shortens a lifetime by at most that fraction, and never lengthens it", () => {
+    fc.assert(
+      fc.property(lifetime, fraction, fraction, (lifetime, jitter, random) => {
+        const shortened = CachePolicy.jittered(lifetime, jitter, random)
+        assert.isAtLeast(shortened, (1 - jitter) * lifetime)
+        assert.isAtMost(shortened, lifetime)
+      })
+    )
+  })
+
+  it("shortens more, the larger the random number is", () => {
+    fc.assert(
+      fc.property(lifetime, fraction, fraction, fraction, (lifetime, jitter, one, other) => {
+        const [less, more] = [Math.min(one, other), Math.max(one, other)]
+        assert.isAtLeast(CachePolicy.jittered(lifetime, jitter, less), CachePolicy.jittered(lifetime, jitter, more))
+      })
+    )
+    assert.deepStrictEqual(
+      [0, 0.25, 0.5, 1].map((random) => CachePolicy.jittered(1000, 0.5, random)),
+      [1000, 875, 750, 500]
+    )
+  })
+
+  it("leaves whole milliseconds, and something of everything but nothing", () => {
+    fc.assert(
+      fc.property(fc.maxSafeNat(), fraction, fraction, (lifetime, jitter, random) => {
+        const shortened = CachePolicy.jittered(lifetime, jitter, random)
+        assert.isTrue(Number.isSafeInteger(shortened))
+        assert.strictEqual(shortened > 0, lifetime > 0)
+      }),
+      {
+        examples: [
+          [1, 1, 1],
+          [0, 1, 1],
+          [1_000_000, 1, 1]
+        ]
+      }
+    )
+  })
+
+  it("leaves for ever for ever, and everything as it is without jitter", () => {
+    fc.assert(
+      fc.property(lifetime, fraction, fraction, (lifetime, jitter, random) => {
+        assert.strictEqual(CachePolicy.jittered(Infinity, jitter, random), Infinity)
+        assert.strictEqual(CachePolicy.jittered(lifetime, 0, random), lifetime)
+      }),
+      { examples: [[1, 1, 1]] }
+    )
   })
 })
 

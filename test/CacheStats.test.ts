@@ -4,7 +4,9 @@ import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
 import { type CacheStats, makeCounters, snapshot } from "../src/CacheStats.ts"
 import { CacheStore } from "../src/CacheStore.ts"
+import { Loaded } from "../src/index.ts"
 import { MemoryCache } from "../src/MemoryCache.ts"
+import { breakable } from "./suites/brokenStore.ts"
 import { bothTiers, controlled, inWorld, start, type World } from "./suites/cacheNode.ts"
 import { assertAddsUp, assertNothingUnderWay } from "./support/invariants.ts"
 
@@ -122,7 +124,8 @@ describe("CacheStats", () => {
             errors: 0,
             skipped: 0,
             undecodable: 0,
-            refused: 1
+            refused: 1,
+            dropped: 0
           },
           loads: 11,
           loadSuccess: 8,
@@ -131,6 +134,17 @@ describe("CacheStats", () => {
           loadTime: 30,
           meanLoadTime: 30 / 11,
           coalesced: 1,
+          stale: 0,
+          fallbacks: 0,
+          cachedFailures: 0,
+          notModified: 0,
+          rearmed: 0,
+          refreshes: 0,
+          refreshesSkipped: 0,
+          softTimeouts: 0,
+          hardTimeouts: 0,
+          lateSuccess: 0,
+          lateFailure: 0,
           sets: 3,
           invalidations: 4,
           clears: 1,
@@ -141,6 +155,120 @@ describe("CacheStats", () => {
         assert.deepStrictEqual([whole.lookups, whole.loads, whole.memory.entries], [23, 12, 1])
         const elsewhere = yield* b.cache.statsOf(ns)
         assert.deepStrictEqual([elsewhere.sets, elsewhere.invalidations, elsewhere.lookups], [1, 1, 0])
+      })
+    )
+  )
+
+  it.effect("a script of all that goes stale or late, and of a store that is away, leaves exactly these counts", () =>
+    world(({ advance, namespace, node }) =>
+      Effect.gen(function* () {
+        const broken = breakable(yield* CacheStore)
+        const store = { maxPendingWrites: 1, breakerFailures: 2 }
+        const { cache, hold } = yield* node({ store: broken.store, config: { store, loads: { maxBackground: 1 } } })
+        const after = <A, E>(millis: number, end: Effect.Effect<A, E>) => Effect.delay(end, millis)
+        const ended = <A, E>(read: Effect.Effect<A, E>) =>
+          Effect.gen(function* () {
+            const fiber = yield* start(read)
+            yield* TestClock.adjust("2 seconds")
+            return yield* Fiber.await(fiber)
+          })
+
+        const timed = namespace({
+          value: Schema.Int,
+          error: Schema.Literal("gone"),
+          timeToLive: "1 minute",
+          staleIfError: "10 minutes",
+          failureTimeToLive: "5 minutes",
+          loaderSoftTimeout: "300 millis",
+          loaderHardTimeout: "1 second"
+        })
+        yield* cache.getOrSet(timed, "a", Effect.succeed(1))
+        yield* advance("61 seconds")
+        yield* cache.getOrSet(timed, "a", Effect.fail("no"))
+        yield* cache.getOrSet(timed, "a", Effect.fail("not to be run"))
+        yield* advance("11 seconds")
+        yield* ended(cache.getOrSet(timed, "a", after(500, Effect.succeed(2))))
+        yield* advance("61 seconds")
+        yield* ended(cache.getOrSet(timed, "a", after(500, Effect.fail("no"))))
+        yield* advance("11 seconds")
+        yield* cache.getOrSet(timed, "a", () => Effect.succeed(Loaded.notModified()))
+        yield* ended(cache.getOrSet(timed, "b", after(1500, Effect.succeed(2)), { fallback: () => 0 }))
+        yield* ended(cache.getOrSet(timed, "c", after(1500, Effect.fail("no"))))
+        yield* Effect.exit(cache.getOrSet(timed, "d", Effect.fail("gone" as const)))
+        yield* Effect.exit(cache.getOrSet(timed, "d", Effect.succeed(1)))
+        yield* cache.getOrSet(timed, "d", Effect.succeed(1), { fallback: () => 0 })
+        assert.deepStrictEqual(moved(yield* cache.statsOf(timed)), {
+          lookups: 11,
+          "memory.requests": 11,
+          "memory.hits": 3,
+          "memory.misses": 8,
+          "store.requests": 8,
+          "store.misses": 8,
+          loads: 8,
+          loadSuccess: 4,
+          loadFailure: 4,
+          loadTime: 4000,
+          stale: 4,
+          fallbacks: 2,
+          cachedFailures: 2,
+          notModified: 1,
+          rearmed: 2,
+          softTimeouts: 2,
+          hardTimeouts: 2,
+          lateSuccess: 2,
+          lateFailure: 2
+        })
+
+        const revalidated = namespace({ value: Schema.Int, timeToLive: "1 minute", staleWhileRevalidate: "5 minutes" })
+        yield* cache.getOrSetMany(revalidated, ["a", "b"], () => Effect.succeed([1, 2]))
+        yield* advance("61 seconds")
+        const { began, end, loader } = controlled<number>()
+        yield* cache.getOrSet(revalidated, "a", loader)
+        yield* began
+        yield* cache.getOrSet(revalidated, "a", Effect.die("not to be run"))
+        yield* cache.getOrSet(revalidated, "b", Effect.die("not to be run"))
+        yield* end(Exit.succeed(3))
+        yield* advance("1 second")
+        assert.deepStrictEqual(moved(yield* cache.statsOf(revalidated)), {
+          lookups: 5,
+          "memory.requests": 5,
+          "memory.hits": 3,
+          "memory.misses": 2,
+          "store.requests": 2,
+          "store.misses": 2,
+          loads: 3,
+          loadSuccess: 3,
+          stale: 3,
+          refreshes: 1,
+          refreshesSkipped: 1,
+          lateSuccess: 1
+        })
+
+        const later = namespace({ value: Schema.Int, storeWrites: "background" })
+        const fill = hold("fill", "before")
+        yield* cache.getOrSet(later, "a", Effect.succeed(1))
+        yield* fill.reached
+        yield* cache.getOrSetMany(later, ["b", "c", "d"], () => Effect.succeed([2, 3, 4]))
+        yield* fill.release
+        yield* advance("1 second")
+        const { store: written } = yield* cache.statsOf(later)
+        assert.deepStrictEqual([written.dropped, written.errors, written.refused], [2, 0, 0])
+
+        const away = namespace({ value: Schema.Int })
+        broken.break("fails")
+        for (const key of ["a", "b", "c"]) yield* cache.getOrSet(away, key, Effect.succeed(1))
+        broken.mend()
+        assert.deepStrictEqual(moved(yield* cache.statsOf(away)), {
+          lookups: 3,
+          "memory.requests": 3,
+          "memory.misses": 3,
+          "store.requests": 3,
+          "store.misses": 3,
+          "store.errors": 2,
+          "store.skipped": 1,
+          loads: 3,
+          loadSuccess: 3
+        })
       })
     )
   )
@@ -190,6 +318,19 @@ describe("CacheStats", () => {
     )
   )
 })
+
+/** The counts that are not zero, by path; without what is computed from others and what memory holds. */
+const moved = (stats: CacheStats): Record<string, number> =>
+  Object.fromEntries(
+    [["memory.", stats.memory] as const, ["store.", stats.store] as const, ["", stats] as const].flatMap(
+      ([path, part]) =>
+        Object.entries(part).flatMap(([name, count]) =>
+          typeof count === "number" && count !== 0 && !computed.has(name) ? [[`${path}${name}`, count] as const] : []
+        )
+    )
+  )
+
+const computed = new Set(["hitRate", "meanLoadTime", "entries", "size"])
 
 const emptyPartition = () => MemoryCache.make({ maxEntries: 1, maxSize: 1000 }).partition<unknown>("ns")
 

@@ -19,6 +19,8 @@ suite("in PostgreSQL", Postgres, (millis) =>
       update cache_entries set
         created_at = created_at - ${millis}::float8 * interval '1 ms',
         expires_at = expires_at - ${millis}::float8 * interval '1 ms',
+        stale_until = stale_until - ${millis}::float8 * interval '1 ms',
+        retry_at = retry_at - ${millis}::float8 * interval '1 ms',
         last_accessed = last_accessed - ${millis}::float8 * interval '1 ms'
     `
   )

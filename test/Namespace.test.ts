@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { type Duration, Effect, Exit, Option, Schema } from "effect"
+import { Cause, type Duration, Effect, Exit, Option, Schema } from "effect"
 import * as fc from "fast-check"
 import { CacheConfig } from "../src/CacheConfig.ts"
 import { CacheError } from "../src/CacheError.ts"
@@ -18,6 +18,8 @@ const refusal = (make: () => unknown): CacheError => {
 /** A namespace as plain JavaScript would make it. */
 const makeUnknown = (name: string, options: object) => Namespace.make(name, { value: Schema.Int, ...options })
 
+class GeneNotFound extends Schema.TaggedError<GeneNotFound>()("GeneNotFound", { id: Schema.Int }) {}
+
 /** What the gene-curation backend and the lab dashboard used, in milliseconds. */
 const lifetimes = [
   ["schemas", "7 days", 604_800_000],
@@ -34,7 +36,31 @@ describe("Namespace.make", () => {
     assert.strictEqual(counts.name, "counts")
     assert.strictEqual(counts.version, 1)
     assert.strictEqual(counts.onStoreFailure, "recover")
+    assert.strictEqual(counts.loaderHardTimeout, Infinity)
+    assert.strictEqual(counts.copies, false)
+    assert.strictEqual(counts.error, undefined)
+    assert.strictEqual(counts.failures, undefined)
     assert.deepStrictEqual(counts.policy, {})
+  })
+
+  it("takes an option that is undefined for one that is not given", () => {
+    const options = { onStoreFailure: undefined, loaderHardTimeout: undefined, error: undefined, copies: undefined }
+    const { copies, error, failures, loaderHardTimeout, onStoreFailure, policy } = makeUnknown("counts", options)
+    assert.deepStrictEqual([onStoreFailure, loaderHardTimeout, copies], ["recover", Infinity, false])
+    assert.deepStrictEqual([error, failures, policy], [undefined, undefined, {}])
+  })
+
+  it("keeps what was decided", () => {
+    const genes = Namespace.make("genes", {
+      value: Schema.Int,
+      version: 2,
+      onStoreFailure: "fail",
+      loaderHardTimeout: "2 seconds",
+      error: GeneNotFound,
+      copies: true
+    })
+    assert.deepInclude(genes, { version: 2, onStoreFailure: "fail", loaderHardTimeout: 2000, copies: true, policy: {} })
+    assert.strictEqual<unknown>(genes.error, GeneNotFound)
   })
 
   it("has keys of strings where no key schema is given", () => {
@@ -48,6 +74,25 @@ describe("Namespace.make", () => {
     const genes = Namespace.make("genes", { key: Schema.Int, value: Schema.Int })
     const error = Exit.findErrorOption(genes.keys.encode(0.5))
     assert.isTrue(Option.isSome(error) && error.value.message.startsWith('namespace "genes": '))
+    const failing = Namespace.make("failing", { value: Schema.Int, error: Schema.Symbol })
+    const { message } = Cause.squash(
+      Option.getOrThrow(Exit.getCause(failing.failures!.encode(Symbol("gone"), "1", 100)))
+    ) as CacheError
+    assert.isTrue(message.startsWith('namespace "failing", key 1: '), message)
+    assert.include(message, "the loader's failure: ")
+  })
+
+  it("can cache the failures that its error schema accepts, and no others", () => {
+    const { failures } = Namespace.make("genes", { value: Schema.Int, error: GeneNotFound })
+    const failure = new GeneNotFound({ id: 7 })
+    assert.isTrue(failures?.is(failure))
+    for (const other of [new Error("offline"), { _tag: "GeneNotFound", id: 7 }, "GeneNotFound", null, undefined]) {
+      assert.isFalse(failures?.is(other))
+    }
+    const { data } = Exit.getSuccess(failures!.encode(failure, "7", 1000)).pipe(Option.getOrThrow)
+    const decoded = Option.getOrThrow(failures!.decode(data))
+    assert.instanceOf(decoded, GeneNotFound)
+    assert.strictEqual(decoded.id, 7)
   })
 
   it("allows a name of whatever a pattern, a quote or a prototype may mean elsewhere", () => {
@@ -119,6 +164,69 @@ describe("Namespace.make", () => {
         message,
         `namespace "genes": version is ${version}; give a whole number from 0 to ${2 ** 31 - 1}`
       )
+    }
+  })
+
+  it("keeps a loaderHardTimeout in milliseconds", () => {
+    for (const [loaderHardTimeout, milliseconds] of [
+      [1, 1],
+      ["250", 250],
+      ["2 seconds", 2000],
+      [{ minutes: 1 }, 60_000],
+      ["30 days", 2_592_000_000],
+      ["Infinity", Infinity]
+    ] as const) {
+      assert.strictEqual(makeUnknown("genes", { loaderHardTimeout }).loaderHardTimeout, milliseconds)
+    }
+  })
+
+  it("allows a loaderHardTimeout as long as loaderSoftTimeout, or longer", () => {
+    for (const [loaderSoftTimeout, loaderHardTimeout] of [
+      ["1 second", "1 second"],
+      ["1 second", 1001],
+      ["1 second", "Infinity"],
+      ["Infinity", "1 second"]
+    ] as const) {
+      const { loaderHardTimeout: hard } = makeUnknown("genes", { loaderHardTimeout, loaderSoftTimeout })
+      assert.isAtLeast(hard, 1000)
+    }
+  })
+
+  it("refuses a loaderHardTimeout that makes no sense, and names field, value and what is right", () => {
+    for (const [options, value, remedy] of [
+      [{ loaderHardTimeout: 0 }, "0", "longer than zero"],
+      [{ loaderHardTimeout: "0 seconds" }, '"0 seconds"', "longer than zero"],
+      [{ loaderHardTimeout: -1 }, "-1", "negative"],
+      [{ loaderHardTimeout: "soon" }, '"soon"', 'write it like "90 seconds"'],
+      [{ loaderHardTimeout: Number.NaN }, "NaN", 'write it like "90 seconds"'],
+      [{ loaderHardTimeout: null }, "null", 'write it like "90 seconds"'],
+      [{ loaderHardTimeout: { lightyears: 1 } }, '{"lightyears":1}', 'write it like "90 seconds"'],
+      [
+        { loaderHardTimeout: 999, loaderSoftTimeout: "1 second" },
+        "999",
+        "must not be shorter than loaderSoftTimeout (1s)"
+      ]
+    ] as const) {
+      const { message, reason } = refusal(() => makeUnknown("genes", options))
+      assert.strictEqual(reason._tag, "InvalidPolicy")
+      if (reason._tag === "InvalidPolicy") {
+        assert.deepStrictEqual([reason.field, reason.value], ["loaderHardTimeout", value])
+      }
+      assert.isTrue(message.startsWith(`namespace "genes": loaderHardTimeout = ${value}: `), message)
+      assert.include(message, remedy)
+    }
+  })
+
+  it("refuses a choice that it does not have", () => {
+    for (const [options, problem] of [
+      [{ onStoreFailure: "explode" }, 'onStoreFailure is "explode"; give "recover" or "fail"'],
+      [{ onStoreFailure: null }, 'onStoreFailure is null; give "recover" or "fail"'],
+      [{ copies: "yes" }, 'copies is "yes"; give true or false'],
+      [{ copies: 1 }, "copies is 1; give true or false"]
+    ] as const) {
+      const { message, reason } = refusal(() => makeUnknown("genes", options))
+      assert.strictEqual(reason._tag, "InvalidNamespace")
+      assert.strictEqual(message, `namespace "genes": ${problem}`)
     }
   })
 

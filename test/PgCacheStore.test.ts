@@ -20,7 +20,19 @@ const namespace = () => `ns${++namespaces}`
 
 const row = (key: string, document: unknown, options?: Partial<NewRow>): NewRow => {
   const data = JSON.stringify(document)
-  return { key, data, size: data.length, schemaVersion: 1, timeToLive: 3_600_000, tags: [], ...options }
+  return {
+    key,
+    data,
+    size: data.length,
+    schemaVersion: 1,
+    timeToLive: 3_600_000,
+    staleFor: 0,
+    loadTime: 0,
+    isFailure: false,
+    validators: {},
+    tags: [],
+    ...options
+  }
 }
 
 const fenced = (row: NewRow, fence: Fence) => ({ ...row, fence })
@@ -39,6 +51,18 @@ const load = (store: Store, ns: string, key: string) => Effect.map(store.read(ns
 
 const documents = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
   Effect.map(store.read(ns, keys), (rows) => rows.map((row) => (row._tag === "Row" ? JSON.parse(row.data) : undefined)))
+
+const retries = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
+  Effect.map(store.read(ns, keys), (rows) => rows.map((row) => row._tag === "Row" && row.retryAfter > 0))
+
+/** As one who reads the rows now and whose loads fail. */
+const rearm = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
+  Effect.flatMap(store.read(ns, keys), (rows) =>
+    store.rearm(
+      ns,
+      rows.map(({ fence }, i) => ({ key: keys[i]!, fence, retryAfter: 60_000 }))
+    )
+  )
 
 /** The store of another process. `layerWith`, because `layer` is memoised. */
 const elsewhere = Effect.suspend(() =>
@@ -170,7 +194,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
         Array.from({ length: 50 }, (_, i) => i),
         (i) => {
           const rows = order(i).map((key) => row(key, i))
-          switch (i % 5) {
+          switch (i % 6) {
             case 0:
               return store.remove(ns, order(i))
             case 1:
@@ -182,6 +206,8 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
                   read.map(({ fence }, j) => fenced(rows[j]!, fence))
                 )
               )
+            case 3:
+              return rearm(store, ns, order(i))
             default:
               return store.write(ns, rows)
           }
@@ -215,6 +241,62 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
       )
       assert.deepStrictEqual(yield* documents(store, ns, keys), [undefined, undefined, undefined])
       assert.strictEqual(yield* store.clear(ns), 0)
+    })
+  )
+
+  it.effect("a rearm waits for no row, and leaves out those that somebody is changing", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const other = yield* elsewhere
+      const ns = namespace()
+      const keys = ["d", "c", "b", "a"]
+      yield* store.write(
+        ns,
+        keys.map((key) => row(key, 1, { timeToLive: 0, staleFor: 60_000 }))
+      )
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          yield* store.write(ns, [row("b", 2, { timeToLive: 0, staleFor: 60_000 })])
+          yield* store.remove(ns, ["c"])
+          yield* rearm(other, ns, keys)
+          assert.deepStrictEqual(yield* retries(other, ns, keys), [true, false, false, true])
+        })
+      )
+      assert.deepStrictEqual(yield* retries(store, ns, keys), [true, false, false, true])
+      assert.deepStrictEqual(yield* documents(store, ns, keys), [1, undefined, 2, 1])
+    })
+  )
+
+  it.effect("of a fill and a rearm at once, the fill is stored and nothing of the rearm is left on it", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const other = yield* elsewhere
+      const ns = namespace()
+      const keys = Array.from({ length: 200 }, (_, i) => `k${i}`)
+      yield* store.write(
+        ns,
+        keys.map((key) => row(key, "old", { timeToLive: 0, staleFor: 60_000 }))
+      )
+      const read = yield* store.read(ns, keys)
+      const filled = yield* Effect.forEach(
+        keys,
+        (key, i) => {
+          const { fence } = read[i]!
+          const arm = other.rearm(ns, [{ key, fence, retryAfter: 60_000 }])
+          const fill = store.fill(ns, [fenced(row(key, "new"), fence)])
+          return Effect.map(Effect.all([arm, fill, arm], { concurrency: 3 }), ([, stored]) => stored[0])
+        },
+        { concurrency: 4 }
+      )
+      assert.deepStrictEqual(
+        filled,
+        keys.map(() => true)
+      )
+      assert.deepStrictEqual(
+        yield* retries(store, ns, keys),
+        keys.map(() => false)
+      )
     })
   )
 
@@ -348,6 +430,10 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
           ns,
           keys.map((key) => row(key, 1))
         ),
+        store.rearm(
+          ns,
+          keys.map((key) => ({ key, fence: { version: 0, generation: 0, takenAt: 0 }, retryAfter: 1 }))
+        ),
         store.remove(ns, keys),
         store.clear(ns),
         store.clearAll,
@@ -381,18 +467,49 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
           found.map(({ fence }, j) => fenced(rows[j]!, fence))
         )
         yield* store.write(ns, rows)
+        yield* store.rearm(
+          ns,
+          found.map(({ fence }, j) => ({ key: keys[j]!, fence, retryAfter: 1000 }))
+        )
         yield* store.remove(ns, keys)
       }
       const plans = yield* sql<{ custom: number; generic: number }>`
         select custom_plans::int4 as custom, generic_plans::int4 as generic
         from pg_prepared_statements where statement like '%cache_entries%' and custom_plans + generic_plans > 10
       `
-      assert.isAtLeast(plans.length, 3)
+      assert.isAtLeast(plans.length, 4)
       for (const { custom, generic } of plans) assert.isAbove(generic, custom)
     })
   )
 
-  it.effect("a read goes by the primary key", () =>
+  it.effect("storing a row anew and rearming it touch no index", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      yield* store.write(ns, [row("k", 1, { timeToLive: 0, staleFor: 60_000 })])
+      const updates = Effect.map(
+        sql<{ updated: number; hot: number }>`
+          select
+            pg_stat_get_xact_tuples_updated('cache_entries'::regclass)::int4 as updated,
+            pg_stat_get_xact_tuples_hot_updated('cache_entries'::regclass)::int4 as hot
+        `,
+        (rows) => rows[0]!
+      )
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          const before = yield* updates
+          yield* rearm(store, ns, ["k"])
+          yield* store.write(ns, [row("k", 2, { timeToLive: 0, staleFor: 1000, validators: { etag: "x" } })])
+          yield* rearm(store, ns, ["k"])
+          const after = yield* updates
+          assert.deepStrictEqual([after.updated - before.updated, after.hot - before.hot], [3, 3])
+        })
+      )
+    })
+  )
+
+  it.effect("a read and a rearm go by the primary key", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const store = yield* CacheStore
@@ -401,11 +518,15 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
       yield* store.write(ns, rows)
       yield* sql`analyze cache_entries`
       for (const keys of [["k1"], ["k1", "k2", "none"]]) {
-        const [[text, parameters] = ["", []]] = yield* statements(store.read(ns, keys))
-        const plan = yield* sql.unsafe<{ "QUERY PLAN": string }>(`explain ${text}`, parameters)
-        const lines = plan.map((line) => line["QUERY PLAN"]).join("\n")
-        assert.include(lines, "cache_entries_pkey")
-        assert.notInclude(lines, "Seq Scan on cache_entries")
+        const read = yield* store.read(ns, keys)
+        const armed = read.map(({ fence }, i) => ({ key: keys[i]!, fence, retryAfter: 1000 }))
+        for (const call of [store.read(ns, keys), store.rearm(ns, armed)]) {
+          const [[text, parameters] = ["", []]] = yield* statements<unknown, CacheError, never>(call)
+          const plan = yield* sql.unsafe<{ "QUERY PLAN": string }>(`explain ${text}`, parameters)
+          const lines = plan.map((line) => line["QUERY PLAN"]).join("\n")
+          assert.include(lines, "cache_entries_pkey")
+          assert.notInclude(lines, "Seq Scan on cache_entries")
+        }
       }
     })
   )
@@ -421,7 +542,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
       yield* store.clear(a)
       yield* store.write(a, [
         row("a", 1, { size: 10, timeToLive: Infinity }),
-        row("b", 1, { size: 32 }),
+        row("b", 1, { size: 32, timeToLive: 0, staleFor: 60_000 }),
         row("expired", 1, { timeToLive: 0 }),
         row("removed", 1)
       ])
@@ -439,6 +560,27 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
         ]
       )
       assert.strictEqual(stats[0]?.last_access.getTime(), Date.UTC(2100, 0, 1))
+    })
+  )
+
+  it.effect("a tombstone keeps nothing of the value that it replaced", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      const lives = { timeToLive: 0, staleFor: Infinity, loadTime: 5 }
+      yield* store.write(ns, [row("k", 1, { ...lives, isFailure: true, validators: { etag: "x" }, tags: ["t"] })])
+      yield* rearm(store, ns, ["k"])
+      yield* store.remove(ns, ["absent", "k"])
+      const tombstones = yield* sql`
+        select
+          data, is_failure, data_size, schema_version, stale_until = expires_at as is_over_at_once,
+          retry_at, load_time, access_count, validators, tags
+        from cache_entries where namespace = ${ns}
+      `
+      assert.strictEqual(tombstones.length, 2)
+      assert.deepStrictEqual(tombstones[0], tombstones[1])
+      assert.strictEqual(tombstones[0]?.is_over_at_once, true)
     })
   )
 
@@ -485,7 +627,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
       const ns = namespace()
       const client = Database.layerClient({ transformResultNames: (name) => name.toUpperCase() })
       const store = Context.get(yield* Layer.build(Layer.provide(PgCacheStore.layerWith({}), client)), CacheStore)
-      yield* store.write(ns, [row("a", { snake_case: 1 }, { tags: ["t"] })])
+      yield* store.write(ns, [row("a", { snake_case: 1 }, { tags: ["t"], validators: { snake_case: "x" } })])
       assert.deepStrictEqual(yield* documents(store, ns, ["a"]), [{ snake_case: 1 }])
       assert.deepStrictEqual(
         (yield* Stream.runCollect(store.scan(ns))).map(({ key, tags }) => [key, tags]),
@@ -500,6 +642,7 @@ describe("PgCacheStore: failures", () => {
   const operations: Record<string, (store: Store) => Effect.Effect<unknown, CacheError>> = {
     read: (store) => store.read("n", ["k"]),
     fill: (store) => store.fill("n", [fenced(row("k", 1), { version: 0, generation: 0, takenAt: Date.now() })]),
+    rearm: (store) => store.rearm("n", [{ key: "k", fence: { version: 0, generation: 0, takenAt: 0 }, retryAfter: 1 }]),
     write: (store) => store.write("n", [row("k", 1)]),
     remove: (store) => store.remove("n", ["k"]),
     clear: (store) => store.clear("n"),
@@ -579,7 +722,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgSweeper", (it) => {
       yield* store.write(ns, [row("live", 1)])
       // Three ranges of 1024 blocks, four rows to a block.
       yield* sql`
-        insert into cache_entries (namespace, cache_key, metadata, created_at, expires_at, version, generation)
+        insert into cache_entries (namespace, cache_key, metadata, created_at, stale_until, version, generation)
         select namespace, 'k' || i, to_jsonb(repeat('x', 1500)), created_at - interval '1 day', created_at, 1, generation
         from cache_entries, generate_series(1, 9000) i where namespace = ${ns}
       `
@@ -593,7 +736,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgSweeper", (it) => {
       assert.deepStrictEqual(yield* documents(store, ns, ["live"]), [1])
       assert.isAbove((yield* statements(store.sweep(1))).length, 2)
       yield* sql`
-        update cache_entries set expires_at = now() - interval '1 day', created_at = now() - interval '1 day'
+        update cache_entries set stale_until = now() - interval '1 day', created_at = now() - interval '1 day'
         where namespace = ${ns}
       `
       assert.strictEqual(yield* store.sweep(1), 1)
@@ -610,7 +753,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgSweeper", (it) => {
         ["a", "b", "c", "d"].map((key) => row(key, 1))
       )
       yield* sql`
-        update cache_entries set expires_at = now() - interval '1 day', created_at = now() - interval '1 day'
+        update cache_entries set stale_until = now() - interval '1 day', created_at = now() - interval '1 day'
         where namespace = ${ns}
       `
       yield* sql.withTransaction(

@@ -41,7 +41,22 @@ const statements = <A, E, R>(self: Effect.Effect<A, E, R>) => {
 
 const storeWorks = Effect.gen(function* () {
   const store = yield* CacheStore
-  yield* store.write("genes", [{ key: "1", data: "1", size: 1, schemaVersion: 1, timeToLive: 1000, tags: [] }])
+  yield* store.write("genes", [
+    {
+      key: "1",
+      data: "1",
+      size: 1,
+      schemaVersion: 1,
+      timeToLive: 0,
+      staleFor: 60_000,
+      loadTime: 5,
+      isFailure: false,
+      validators: { etag: "abc" },
+      tags: []
+    }
+  ])
+  const [row] = yield* store.read("genes", ["1"])
+  yield* store.rearm("genes", [{ key: "1", fence: row!.fence, retryAfter: 10_000 }])
   assert.strictEqual(yield* store.clear("genes"), 1)
 }).pipe(Effect.provide(PgCacheStore.layer))
 

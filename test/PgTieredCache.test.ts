@@ -23,6 +23,8 @@ const advance = (duration: Duration.Input) =>
       update cache_entries set
         created_at = created_at - ${millis}::float8 * interval '1 ms',
         expires_at = expires_at - ${millis}::float8 * interval '1 ms',
+        stale_until = stale_until - ${millis}::float8 * interval '1 ms',
+        retry_at = retry_at - ${millis}::float8 * interval '1 ms',
         last_accessed = last_accessed - ${millis}::float8 * interval '1 ms'
     `
     yield* TestClock.adjust(duration)
@@ -48,7 +50,7 @@ layerOf(Database.layer(), { timeout: "60 seconds" })("CacheLive", (it) => {
 
   it.effect("is configured by ConfigProvider, which wins over the code of a namespace", () =>
     Effect.gen(function* () {
-      const env = { CACHE_NAMESPACES__NUMBERS__TTL: "2 minutes", CACHE_STORE_MIGRATE: "true" }
+      const env = { CACHE_NAMESPACES__NUMBERS__TTL: "2 minutes", CACHE_JITTER: "0", CACHE_STORE_MIGRATE: "true" }
       const { createdAt, expiresAt } = yield* Effect.andThen(TieredCache.invalidate(Numbers, 1), number).pipe(
         Effect.provide(CacheLive, { local: true }),
         Effect.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env })))

@@ -16,7 +16,7 @@ import { Database } from "./support/Database.ts"
 
 const Postgres = PgCacheStore.layer.pipe(Layer.provideMerge(PgMigrations.layer), Layer.provideMerge(Database.layer()))
 
-const { FC_PATH, FC_RUNS = "2000", FC_SEED } = process.env
+const { FC_PATH, FC_RUNS = "1500", FC_SEED } = process.env
 
 const replay = FC_SEED === undefined ? {} : { seed: Number(FC_SEED), path: FC_PATH ?? "" }
 
@@ -31,7 +31,9 @@ const onPostgres: Effect.Effect<Stage, never, CacheStore | PgClient.PgClient> = 
       sql`
         update cache_entries set
           created_at = created_at - ${millis}::float8 * interval '1 ms',
-          expires_at = expires_at - ${millis}::float8 * interval '1 ms'
+          expires_at = expires_at - ${millis}::float8 * interval '1 ms',
+          stale_until = stale_until - ${millis}::float8 * interval '1 ms',
+          retry_at = retry_at - ${millis}::float8 * interval '1 ms'
       `.pipe(Effect.orDie, Effect.asVoid)
   }
 }).pipe(Effect.orDie)

@@ -4,7 +4,7 @@ import { Cause, Deferred, Duration, Effect, Exit, Fiber, Option, Schema } from "
 import { TestClock } from "effect/testing"
 import * as Namespace from "../src/Namespace.ts"
 import { CacheConfig } from "../src/CacheConfig.ts"
-import { CacheError, StoreUnavailable } from "../src/CacheError.ts"
+import { CacheError, StoreTimeout, StoreUnavailable } from "../src/CacheError.ts"
 import { CacheStore } from "../src/CacheStore.ts"
 import { InvalidationBus } from "../src/InvalidationBus.ts"
 import * as MemoryStore from "../src/MemoryStore.ts"
@@ -84,6 +84,32 @@ describe("StoreBreaker", () => {
       for (let i = 0; i < 5; i++) assert.deepStrictEqual(yield* ask(well), Exit.succeed("well"))
       assert.strictEqual(asked(), 9)
     })
+  )
+
+  it.effect(
+    "a crowd that meets the store as it returns sends one call ahead, and none of it that failed before counts",
+    () =>
+      Effect.gen(function* () {
+        const { ask, asked } = yield* watched
+        const late = yield* Deferred.make<never, CacheError>()
+        const slow = yield* Effect.forkChild(
+          Effect.forEach([1, 2, 3], () => ask(Deferred.await(late)), { concurrency: "unbounded" }),
+          { startImmediately: true }
+        )
+        for (let i = 0; i < 3; i++) yield* ask(away)
+        yield* TestClock.adjust("1 second")
+        const probe = yield* Deferred.make<string>()
+        const crowd = yield* Effect.forkChild(
+          Effect.forEach(Array.from({ length: 100 }), () => ask(Deferred.await(probe)), { concurrency: "unbounded" }),
+          { startImmediately: true }
+        )
+        assert.strictEqual(asked(), 7)
+        yield* Deferred.succeed(probe, "well")
+        yield* Fiber.join(crowd)
+        yield* Deferred.fail(late, new CacheError({ reason: new StoreTimeout({ operation: "read", timeout: 500 }) }))
+        yield* Fiber.join(slow)
+        for (let i = 0; i < 5; i++) assert.deepStrictEqual(yield* ask(well), Exit.succeed("well"))
+      })
   )
 
   it.effect("rests for another interval when the probe fails", () =>

@@ -4,6 +4,7 @@ import { Cause, Deferred, Duration, Effect, Exit, Fiber, Logger, References, Str
 import { TestClock } from "effect/testing"
 import { CacheError, StoreUnavailable, ValueTooLarge } from "../src/CacheError.ts"
 import { makeCounters } from "../src/CacheStats.ts"
+import type { NewRow } from "../src/CacheStore.ts"
 import * as MemoryStore from "../src/MemoryStore.ts"
 import * as StoreGuard from "../src/StoreGuard.ts"
 import { breakable } from "./suites/brokenStore.ts"
@@ -22,7 +23,19 @@ const guarded = Effect.gen(function* () {
   return { ...broken, guard: yield* StoreGuard.make(broken.store, timeouts) }
 })
 
-const row = { key: "a", data: "1", size: 1, schemaVersion: 1, timeToLive: 60_000, tags: [] }
+const row: NewRow = {
+  key: "a",
+  data: "1",
+  size: 1,
+  schemaVersion: 1,
+  timeToLive: 60_000,
+  staleFor: 0,
+  loadTime: 0,
+  isFailure: false,
+  validators: {},
+  tags: []
+}
+const fence = { version: 0, generation: 0, takenAt: 0 }
 
 /** The log lines of an effect. */
 const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
@@ -37,10 +50,11 @@ const calls = (guard: StoreGuard.StoreGuard) => ({
   read: { call: guard.read("ns", ["a"]), timeout: 500, operation: "read" },
   ping: { call: guard.ping, timeout: 500, operation: "answer" },
   fill: {
-    call: guard.fill("ns", [{ ...row, fence: { version: 0, generation: 0, takenAt: 0 } }]),
+    call: guard.fill("ns", [{ ...row, fence }]),
     timeout: 2000,
     operation: "write"
   },
+  rearm: { call: guard.rearm("ns", [{ key: "a", fence, retryAfter: 1000 }]), timeout: 2000, operation: "re-arm" },
   write: { call: guard.write("ns", [row]), timeout: 2000, operation: "write" },
   remove: { call: guard.remove("ns", ["a"]), timeout: 2000, operation: "invalidate" },
   clear: { call: guard.clear("ns"), timeout: 2000, operation: "clear" },
@@ -52,6 +66,9 @@ describe("StoreGuard", () => {
     Effect.gen(function* () {
       const { guard, store } = yield* guarded
       yield* guard.write("ns", [row])
+      const [there] = yield* guard.read("ns", ["a"])
+      yield* guard.rearm("ns", [{ key: "a", fence: there!.fence, retryAfter: 1000 }])
+      assert.deepInclude((yield* store.read("ns", ["a"]))[0], { retryAfter: 1000 })
       assert.deepStrictEqual(yield* guard.read("ns", ["a", "b"]), yield* store.read("ns", ["a", "b"]))
       assert.deepStrictEqual(yield* Stream.runCollect(guard.scan("ns")), yield* Stream.runCollect(store.scan("ns")))
       const [, absent] = yield* guard.read("ns", ["a", "b"])
@@ -64,7 +81,7 @@ describe("StoreGuard", () => {
     })
   )
 
-  for (const name of ["read", "ping", "fill", "write", "remove", "clear", "clearAll"] as const) {
+  for (const name of ["read", "ping", "fill", "rearm", "write", "remove", "clear", "clearAll"] as const) {
     it.effect(`C39 ${name} fails with StoreTimeout when its time is up, and what it was doing is cancelled`, () =>
       Effect.gen(function* () {
         const cancelled = Deferred.makeUnsafe<void>()
@@ -76,6 +93,7 @@ describe("StoreGuard", () => {
             read: () => hangs,
             ping: hangs,
             fill: () => hangs,
+            rearm: () => hangs,
             write: () => hangs,
             remove: () => hangs,
             clear: () => hangs,
@@ -140,8 +158,8 @@ describe("StoreGuard", () => {
           for (const { call } of Object.values(calls(guard))) yield* Effect.exit(call as Effect.Effect<unknown>)
         })
       )
-      assert.deepStrictEqual(end, ["Info cache: the store is back after 7 s"])
-      assert.deepStrictEqual(guard.health(), { status: "Up", since: 3_607_000 })
+      assert.deepStrictEqual(end, ["Info cache: the store is back after 8 s"])
+      assert.deepStrictEqual(guard.health(), { status: "Up", since: 3_608_000 })
       breakStore("fails")
       assert.strictEqual((yield* logged(Effect.exit(guard.ping))).length, 1)
     })
@@ -164,6 +182,86 @@ describe("StoreGuard", () => {
       yield* TestClock.adjust("1 millis")
       assert.lengthOf(yield* logged(guard.read("ns", ["a"])), 1)
       assert.strictEqual(guard.health().status, "Up")
+    })
+  )
+
+  it.effect("a store that can be read but not written is one outage, however rarely it is written", () =>
+    Effect.gen(function* () {
+      const { break: breakStore, guard, mend } = yield* guarded
+      breakStore("fails", "write")
+      const lines = yield* logged(
+        Effect.gen(function* () {
+          for (let i = 0; i < 20; i++) {
+            yield* Effect.exit(guard.write("ns", [row]))
+            for (let j = 0; j < 9; j++) {
+              yield* TestClock.adjust("1 second")
+              yield* guard.read("ns", ["a"])
+            }
+          }
+        })
+      )
+      assert.deepStrictEqual([lines.length, guard.health().status], [1, "Down"])
+      mend()
+      yield* guard.read("ns", ["a"])
+      assert.strictEqual(guard.health().status, "Down")
+      yield* guard.write("ns", [row])
+      assert.deepStrictEqual(guard.health(), { status: "Up", since: 180_000 })
+    })
+  )
+
+  it.effect("a failed write that none follows is over when reads have gone well for long enough", () =>
+    Effect.gen(function* () {
+      const { break: breakStore, guard } = yield* guarded
+      breakStore("fails", "write")
+      yield* Effect.exit(guard.write("ns", [row]))
+      yield* TestClock.adjust("9999 millis")
+      yield* guard.ping
+      assert.strictEqual(guard.health().status, "Down")
+      yield* TestClock.adjust("1 millis")
+      yield* guard.ping
+      assert.strictEqual(guard.health().status, "Up")
+    })
+  )
+
+  it.effect("a call that the store breaks off has failed, its caller was not interrupted", () =>
+    Effect.gen(function* () {
+      const store = yield* MemoryStore.make
+      const guard = yield* StoreGuard.make({ ...store, read: () => Effect.interrupt }, timeouts)
+      const error = yield* Effect.flip(guard.read("ns", ["a"]))
+      assert.deepInclude(error.reason, { _tag: "StoreUnavailable", operation: "read" })
+      assert.strictEqual(guard.health().status, "Down")
+    })
+  )
+
+  it.effect("C39 a caller that cannot be interrupted waits no longer than any other", () =>
+    Effect.gen(function* () {
+      const { break: breakStore, guard } = yield* guarded
+      breakStore("hangs")
+      const fiber = yield* start(Effect.uninterruptible(Effect.exit(guard.remove("ns", ["a"]))))
+      yield* TestClock.adjust("2 seconds")
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(fiber)))
+    })
+  )
+
+  it.effect.each([
+    { fails: "read", leftAlone: ["read", "ping"] },
+    { fails: "fill", leftAlone: ["fill", "rearm"] }
+  ] as const)("C40 where $fails fails, $leftAlone are not made for a while, the others are", ({ fails, leftAlone }) =>
+    Effect.gen(function* () {
+      const broken = breakable(yield* MemoryStore.make)
+      const guard = yield* StoreGuard.make(broken.store, { ...timeouts, breakerFailures: 1 })
+      broken.break("fails", fails)
+      yield* Effect.exit(calls(guard)[fails].call as Effect.Effect<unknown, CacheError>)
+      broken.mend()
+      const skipped: Array<string> = []
+      for (const [name, { call }] of Object.entries(calls(guard))) {
+        const exit = yield* Effect.exit(call as Effect.Effect<unknown, CacheError>)
+        if (Exit.isFailure(exit)) {
+          assert.strictEqual((Cause.squash(exit.cause) as CacheError).reason._tag, "CircuitOpen")
+          skipped.push(name)
+        }
+      }
+      assert.deepStrictEqual(skipped, [...leftAlone])
     })
   )
 
@@ -224,13 +322,18 @@ describe("StoreGuard", () => {
     Effect.gen(function* () {
       const counters = makeCounters()
       const away = new CacheError({ reason: new StoreUnavailable({ operation: "read", cause: "away" }) })
-      assert.strictEqual(yield* StoreGuard.recover(Effect.succeed(1), "recover", counters, 0), 1)
-      assert.strictEqual(yield* StoreGuard.recover(Effect.succeed(1), "fail", counters, 0), 1)
+      assert.strictEqual(yield* StoreGuard.recover(Effect.succeed(1), { onStoreFailure: "recover" }, counters, 0), 1)
+      assert.strictEqual(yield* StoreGuard.recover(Effect.succeed(1), { onStoreFailure: "fail" }, counters, 0), 1)
       assert.strictEqual(counters.storeErrors, 0)
-      assert.strictEqual(yield* StoreGuard.recover(Effect.fail(away), "recover", counters, 0), 0)
-      assert.strictEqual(yield* Effect.flip(StoreGuard.recover(Effect.fail(away), "fail", counters, 0)), away)
+      assert.strictEqual(yield* StoreGuard.recover(Effect.fail(away), { onStoreFailure: "recover" }, counters, 0), 0)
+      assert.strictEqual(
+        yield* Effect.flip(StoreGuard.recover(Effect.fail(away), { onStoreFailure: "fail" }, counters, 0)),
+        away
+      )
       assert.strictEqual(counters.storeErrors, 2)
-      const interrupted = yield* Effect.exit(StoreGuard.recover(Effect.interrupt, "recover", counters, 0))
+      const interrupted = yield* Effect.exit(
+        StoreGuard.recover(Effect.interrupt, { onStoreFailure: "recover" }, counters, 0)
+      )
       assert.isTrue(Exit.isFailure(interrupted) && Cause.hasInterruptsOnly(interrupted.cause))
       assert.strictEqual(counters.storeErrors, 2)
     })

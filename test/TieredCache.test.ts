@@ -1,6 +1,7 @@
 import { TestClock } from "effect/testing"
 import { CacheStore } from "../src/CacheStore.ts"
 import { bothTiers, memoryOnly, storeOnly } from "./suites/cacheNode.ts"
+import { copySuite } from "./suites/copySuite.ts"
 import { faultSuite } from "./suites/faultSuite.ts"
 import { suite } from "./suites/tieredCacheSuite.ts"
 
@@ -12,5 +13,8 @@ suite(
     drift: 0,
     topologies: [memoryOnly, storeOnly, bothTiers]
   },
-  faultSuite
+  (test) => {
+    copySuite(test)
+    faultSuite(test)
+  }
 )

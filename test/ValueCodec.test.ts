@@ -37,6 +37,16 @@ const text = fc.oneof(
   fc.string({ unit: fc.constantFrom("\u001a", "\0", "\ud83d", "\ude00", "a", "é", "\\", '"'), maxLength: 5 }),
   fc.string({ unit: "binary" })
 )
+class GeneNotFound extends Schema.TaggedError<GeneNotFound>()("GeneNotFound", {
+  id: Schema.Int,
+  asked: Schema.Date
+}) {
+  override get message(): string {
+    return `there is no gene ${this.id}`
+  }
+}
+class Offline extends Schema.Error<Offline>("Offline")({ source: Schema.String }) {}
+
 const date = fc.date({ noInvalidDate: true, min: new Date(-8.64e15), max: new Date(8.64e15) })
 
 class Gene extends Schema.Class<Gene>("Gene")({
@@ -211,6 +221,16 @@ describe("ValueCodec", () => {
     fc.dictionary(text, fc.jsonValue() as fc.Arbitrary<Schema.Json>)
   )
 
+  comesBack(
+    "failures",
+    Schema.Union([GeneNotFound, Offline, Schema.Literal("gone")]),
+    fc.oneof(
+      fc.record({ id: fc.maxSafeInteger(), asked: date }).map((fields) => new GeneNotFound(fields)),
+      text.map((source) => new Offline({ source })),
+      fc.constant("gone" as const)
+    )
+  )
+
   it.effect("whatever a schema can describe comes back as it went in", () =>
     Effect.gen(function* () {
       const schemas: ReadonlyArray<Schema.Codec<unknown>> = [
@@ -254,6 +274,25 @@ describe("ValueCodec", () => {
     assert.instanceOf(found, Gene)
     assert.strictEqual(found.label, "1 TP53")
     assert.strictEqual(found.counts.get("a"), 10n ** 30n)
+  })
+
+  it.effect("a failure comes back as an error that fails and is caught by its tag", () =>
+    Effect.gen(function* () {
+      const found = roundTrip(GeneNotFound, new GeneNotFound({ id: 7, asked: new Date(0) }))
+      assert.instanceOf(found, Error)
+      assert.strictEqual(found.message, "there is no gene 7")
+      const caught = yield* Effect.catchTag(found, "GeneNotFound", ({ asked, id }) => Effect.succeed([id, asked]))
+      assert.deepStrictEqual(caught, [7, new Date(0)])
+    })
+  )
+
+  it("each decoding makes a value of its own", () => {
+    const codec = ValueCodec.make("values", Schema.mutable(Schema.Array(Schema.Struct({ seen: Schema.Date }))))
+    const { data } = encoded(codec, [{ seen: new Date(0) }])
+    const first = Option.getOrThrow(codec.decode(data))
+    first[0]!.seen.setTime(1)
+    first.length = 0
+    assert.deepStrictEqual(Option.getOrThrow(codec.decode(data)), [{ seen: new Date(0) }])
   })
 
   it("undefined is told from null, and neither from what is like its form in the store", () => {
@@ -334,6 +373,32 @@ describe("ValueCodec", () => {
       assert.strictEqual(reason._tag, "EncodeFailed")
       if (reason._tag === "EncodeFailed") assert.deepStrictEqual([reason.namespace, reason.key], ["genes", "TP53"])
     }
+  })
+
+  it("a failure that cannot be encoded is said to be one", () => {
+    const asValue = ValueCodec.make<unknown>("genes", Schema.Symbol)
+    const asFailure = ValueCodec.make<unknown>("genes", Schema.Symbol, "failure")
+    const { reason } = refusal(asFailure.encode(Symbol("gone"), "TP53", unlimited))
+    assert.strictEqual(reason._tag, "EncodeFailed")
+    assert.include(reason.message, "the loader's failure: ")
+    assert.notInclude(refusal(asValue.encode(Symbol("gone"), "TP53", unlimited)).message, "the loader's failure")
+  })
+
+  it("tells what its schema describes", () => {
+    const codec = ValueCodec.make("genes", GeneNotFound)
+    assert.isTrue(codec.is(new GeneNotFound({ id: 1, asked: new Date(0) })))
+    for (const other of [new Offline({ source: "a" }), { _tag: "GeneNotFound", id: 1, asked: new Date(0) }, "", null]) {
+      assert.isFalse(codec.is(other))
+    }
+    const ids = ValueCodec.make("ids", Schema.DateFromString)
+    assert.isTrue(ids.is(new Date(0)))
+    assert.isFalse(ids.is("1970-01-01T00:00:00.000Z"))
+  })
+
+  it("takes what its schema cannot look at for something else", () => {
+    const codec = ValueCodec.make("values", Careless)
+    assert.isTrue(codec.is({ id: 1 }))
+    for (const other of [null, undefined]) assert.isFalse(codec.is(other))
   })
 
   it("a value may be as large as the limit in bytes of UTF-8, and not one byte larger", () => {

@@ -136,6 +136,15 @@ layer(WholeRun.layer, { timeout: "2 minutes" })("a run of the example", (it) => 
     })
   )
 
+  it.effect("answers while the table of the cache is locked, and uses PostgreSQL again afterwards", () =>
+    Effect.gen(function* () {
+      yield* matching(/PostgreSQL is locked under load, and nobody notices\n(?:.+\n)+ +Locked for 3\.0 s\n/)
+      const [requests] = yield* matching(/ +([\d,]+) requests, failed 0, slowest \d/)
+      assert.isAbove(Number(requests!.replaceAll(",", "")), 500)
+      yield* matching(/left alone after \d.*\n +It was in use again \d.*\n +The answers to [\d,]+ .* agree/)
+    })
+  )
+
   it.effect("has compared its answers with the source", () => matching(/Checked \d{3} answers .*: all agree\.\n/))
 
   it.effect("makes the requests of its seed, which are others for another", () =>
@@ -226,6 +235,35 @@ describe("an interrupted run of the example", () => {
         second.child.kill("SIGTERM")
         assert.deepInclude(yield* Effect.promise(() => second.ended), { code: 130, errors: "" })
         assert.isFalse(existsSync(lockFile))
+      }),
+    120_000
+  )
+
+  it.live(
+    "thaws the server that it froze, also when it is killed",
+    () =>
+      Effect.gen(function* () {
+        const directory = yield* temporaryDirectory
+        const lockFile = lockFileIn(directory)
+        const args = ["--requests", "2000"]
+
+        const first = yield* start({ args, directory })
+        yield* saying(first, /Frozen for 3\.0 s/)
+        first.child.kill("SIGINT")
+        assert.deepInclude(yield* Effect.promise(() => first.ended), { code: 130, errors: "" })
+        assert.isFalse(existsSync(lockFile))
+
+        const second = yield* start({ args, directory })
+        yield* saying(second, /Frozen for 3\.0 s/)
+        second.child.kill("SIGKILL")
+        yield* Effect.promise(() => second.ended)
+        assert.isTrue(existsSync(lockFile))
+
+        const third = yield* run({ args, directory })
+        assert.deepInclude(third, { code: 0, errors: "" })
+        assert.match(third.output, /[\d,]+ requests, failed 0, slowest \d/)
+        assert.match(third.output, /memory, stale +[1-9][\d,]* /)
+        assert.match(third.output, /It was in use again \d.* after its return\n/)
       }),
     120_000
   )

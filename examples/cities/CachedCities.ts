@@ -8,6 +8,7 @@ import { Effect, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { Namespace, TieredCache } from "effect-tiered-cache"
 import { Cities, City, Country, Nearby, Point } from "./Cities.ts"
+import * as Sun from "./Sun.ts"
 
 export const CityById = Namespace.make("geonames-cities", { key: Schema.Int, value: City, timeToLive: "1 hour" })
 
@@ -18,6 +19,8 @@ export const NearestTo = Namespace.make("geonames-nearest", {
 })
 
 export const CountryByCode = Namespace.make("geonames-countries", { value: Country, timeToLive: "30 minutes" })
+
+export const Daylight = Namespace.make("daylight", { key: Sun.Whereabouts, value: Schema.Finite, timeToLive: "1 day" })
 
 /** A city by its id. */
 export const city = (id: number) =>
@@ -37,6 +40,10 @@ export const nearest = (point: typeof Point.Type) =>
 /** The summary of a country. */
 export const country = (code: string) =>
   Cities.use((cities) => cities.country(code)).pipe(TieredCache.getOrSet(CountryByCode, code))
+
+/** How many hours the sun is up. Nothing here asks PostgreSQL but the cache, and that can do without. */
+export const daylight = (where: typeof Sun.Whereabouts.Type) =>
+  Sun.daylight(where).pipe(TieredCache.getOrSet(Daylight, where))
 
 /** The new name and the end of what was cached of the old one: both, or neither. */
 export const rename = Effect.fn("rename")(function* (id: number, name: string) {

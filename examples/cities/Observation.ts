@@ -6,10 +6,11 @@
  * and notes their origin in the `Trace` of the request.
  */
 import { Context, Effect, Layer } from "effect"
-import { type Operations, type Origin, TieredCache } from "effect-tiered-cache"
+import { type Freshness, type Loader, type Operations, type Origin, TieredCache } from "effect-tiered-cache"
 
 interface Trace {
   origin: Origin
+  freshness: Freshness
   /** What the source alone took, if it was asked. In milliseconds, like all times here. */
   source: number | undefined
 }
@@ -25,7 +26,7 @@ export interface Observed<A> extends Trace {
 /** Runs a request that asks the cache for one key. */
 export const observe = <A, E, R>(request: Effect.Effect<A, E, R>): Effect.Effect<Observed<A>, E, R> =>
   Effect.suspend(() => {
-    const trace: Trace = { origin: "loader", source: undefined }
+    const trace: Trace = { origin: "loader", freshness: "fresh", source: undefined }
     const startedAt = performance.now()
     return Effect.map(Effect.provideService(request, Trace, trace), (answer) => ({
       ...trace,
@@ -42,15 +43,19 @@ const noting =
       if (trace === undefined) return cache.getOrSet(namespace, key, loader, options)
       return Effect.map(cache.getOrSetEntry(namespace, key, timed(loader, trace), options), (entry) => {
         trace.origin = entry.origin
+        trace.freshness = entry.freshness
         return entry.value
       })
     })
 
-const timed = <A, E, R>(loader: Effect.Effect<A, E, R>, trace: Trace): Effect.Effect<A, E, R> =>
-  Effect.suspend(() => {
-    const startedAt = performance.now()
-    return Effect.tap(loader, () => Effect.sync(() => (trace.source = performance.now() - startedAt)))
-  })
+const timed =
+  <A, E, R>(loader: Loader<A, E, R>, trace: Trace): Loader<A, E, R> =>
+  (stale) =>
+    Effect.suspend(() => {
+      const startedAt = performance.now()
+      const load = Effect.isEffect(loader) ? loader : loader(stale)
+      return Effect.tap(load, () => Effect.sync(() => (trace.source = performance.now() - startedAt)))
+    })
 
 /** The cache, and one who looks on. */
 export const layer = Layer.effect(

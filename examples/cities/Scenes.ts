@@ -16,8 +16,8 @@ export class Disproved extends Schema.TaggedError<Disproved>()("Disproved", { me
 
 /** A cache that knows nothing asks for what was asked for most. */
 export const restart = Effect.fn("restart")(function* (asked: ReadonlyMap<string, Asked>) {
-  const hottest = [...asked.values()].sort((a, b) => b.times - a.times).slice(0, 1000)
-  const origins = { memory: 0, store: 0, loader: 0 }
+  const hottest = mostAsked(asked, 1000)
+  const origins = { memory: 0, store: 0, loader: 0, fallback: 0 }
   const startedAt = performance.now()
   yield* Effect.forEach(
     hottest,
@@ -31,6 +31,9 @@ export const restart = Effect.fn("restart")(function* (asked: ReadonlyMap<string
   )
   if (origins.store !== hottest.length) return yield* new Disproved({ message: "The second cache had to load" })
 })
+
+export const mostAsked = (asked: ReadonlyMap<string, Asked>, count: number): ReadonlyArray<Asked> =>
+  [...asked.values()].sort((a, b) => b.times - a.times).slice(0, count)
 
 /** Renames the northernmost city of the country that was asked for most, and asks again. */
 export const update = Effect.fn("update")(function* (asked: ReadonlyMap<string, Asked>, cities: ReadonlyArray<Row>) {
@@ -98,7 +101,7 @@ export const check = Effect.fn("check")(function* (asked: ReadonlyMap<string, As
   yield* Console.log(`${Screen.green("Checked")} ${Screen.count(sample.length)} answers against the source: all agree.`)
 })
 
-const askSource = (request: Request) =>
+export const askSource = (request: Request) =>
   Cities.use((cities) =>
     Request.$match(request, {
       City: ({ id }) => Effect.map(cities.byIds([id]), ([city]) => city!),

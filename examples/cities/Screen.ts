@@ -4,7 +4,7 @@
  * Colours and the moving bar are for terminals (and colours not if `NO_COLOR` is
  * set); anywhere else the text is plain and progress is a line every ten percent.
  */
-import { Console, Effect, Terminal } from "effect"
+import { Console, Effect, Logger, Terminal } from "effect"
 
 const isTerminal = process.stdout.isTTY
 const hasColours = isTerminal && (process.env["NO_COLOR"] ?? "") === ""
@@ -58,5 +58,10 @@ export const progress = (what: string, total: number) => {
     return display(`\r\u001B[K${done === total ? "" : line}`)
   }
 }
+
+/** What a program logs, among what it shows. */
+export const log = Logger.layer([
+  Logger.withConsoleLog(Logger.make(({ message }) => `  ${dim("log")}  ${[message].flat().join(" ")}`))
+])
 
 const display = (text: string) => Effect.ignore(Terminal.Terminal.use((terminal) => terminal.display(text)))

@@ -70,7 +70,13 @@ const operations = [
 
 /** What was measured, by operation and by who answered; under `source`, what the source alone took. */
 class Latencies {
-  readonly samples = { memory: noSamples(), store: noSamples(), loader: noSamples(), source: noSamples() }
+  readonly samples = {
+    memory: noSamples(),
+    store: noSamples(),
+    loader: noSamples(),
+    fallback: noSamples(),
+    source: noSamples()
+  }
 
   add({ _tag }: Request, { origin, source, took }: Observed<unknown>): void {
     this.samples[origin][_tag].push(took)

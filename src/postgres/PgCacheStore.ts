@@ -13,10 +13,14 @@
  *   grows, by the database's clock and however late the statement arrives. Where an
  *   invalidation of the same key is in a transaction that is still open, it waits
  *   for the outcome at the row.
+ * - `write` replaces no row that is newer than what this process had seen when it
+ *   was sent; if one is, it looks again and is sent anew. So one that its caller
+ *   has given up, and that the server carries out late, undoes nothing.
  * - `remove` leaves a tombstone. A row of another generation is dead; `clear` need
  *   not delete every row to make all of them invisible.
  * - Rows are locked in the order of their keys, so that two calls on the same keys
- *   never deadlock; `clear` waits for no row.
+ *   never deadlock; `clear` and `rearm` wait for no row, and `rearm` leaves out
+ *   those that are locked.
  *
  * Inside `sql.withTransaction` of the same client, every call joins the
  * transaction: `write`, `remove` and `clear` commit or roll back with it. A call
@@ -38,8 +42,10 @@ import {
   type KeyText,
   type NewRow,
   type NoRow,
+  type Rearm,
   type ScannedRow,
-  type StoredRow
+  type StoredRow,
+  type Validators
 } from "../CacheStore.ts"
 import { escapeJsonText, escapeKeyText, unescapeJsonText, unescapeKeyText } from "../JsonText.ts"
 import * as PgSweeper from "./PgSweeper.ts"
@@ -64,7 +70,11 @@ export interface Options {
 export const make = (options?: Options): Effect.Effect<CacheStore["Service"], never, PgClient.PgClient> =>
   Effect.map(PgClient.PgClient, (client) => {
     const fenceLifetime = Duration.fromInputUnsafe(options?.fenceLifetime ?? Duration.minutes(10))
-    const self: Store = { sql: client.withoutTransforms(), fenceLifetime: Duration.toMillis(fenceLifetime) }
+    const self: Store = {
+      sql: client.withoutTransforms(),
+      fenceLifetime: Duration.toMillis(fenceLifetime),
+      seen: { version: 0, generations: new Map() }
+    }
     const sweep = PgSweeper.make(self.sql, self.fenceLifetime)
     return {
       fenceLifetime,
@@ -81,8 +91,8 @@ export const make = (options?: Options): Effect.Effect<CacheStore["Service"], ne
           ),
           unavailable("fill")
         ),
-      write: (namespace, rows) =>
-        Effect.asVoid(Effect.mapError(upsert(self, namespace, rows, undefined), unavailable("write"))),
+      rearm: (namespace, rows) => rearm(self, namespace, rows),
+      write: (namespace, rows) => write(self, namespace, rows),
       remove: (namespace, keys) => remove(self, namespace, keys),
       clear: (namespace) => clear(self, namespace),
       clearAll: clearAll(self),
@@ -112,10 +122,21 @@ export const layerWith = (options: Options): Layer.Layer<CacheStore, never, PgCl
 interface Store {
   readonly sql: PgClient.PgClient
   readonly fenceLifetime: number
+  readonly seen: Seen
+}
+
+/** The latest that this process knows of: the highest version, and the generations of namespaces. */
+interface Seen {
+  version: number
+  readonly generations: Map<string, number>
+}
+
+const see = (seen: Seen, versions: Iterable<{ readonly version: number | null }>): void => {
+  for (const { version } of versions) if (version !== null && version > seen.version) seen.version = version
 }
 
 const read = (
-  { sql }: Store,
+  { seen, sql }: Store,
   namespace: string,
   keys: ReadonlyArray<KeyText>
 ): Effect.Effect<ReadonlyArray<StoredRow | NoRow>, CacheError> => {
@@ -128,10 +149,15 @@ const read = (
       e.cache_key,
       e.version::float8 as version,
       e.generation::float8 as generation,
-      case when e.expires_at is null or e.expires_at > statement_timestamp() then e.data::text end as data,
+      case when e.stale_until is null or e.stale_until > statement_timestamp() then e.data::text end as data,
+      e.is_failure,
       e.schema_version,
       date_part('epoch', statement_timestamp() - e.created_at) * 1000 as age,
       coalesce(date_part('epoch', e.expires_at - statement_timestamp()) * 1000, 'infinity') as time_to_live,
+      coalesce(date_part('epoch', e.stale_until - statement_timestamp()) * 1000, 'infinity') as stale_time_to_live,
+      greatest(date_part('epoch', e.retry_at - statement_timestamp()) * 1000, 0) as retry_after,
+      e.load_time,
+      e.validators::text as validators,
       e.tags
     from (select ${currentGeneration(sql, namespace)} as generation) g
     left join cache_entries e
@@ -140,6 +166,8 @@ const read = (
     Effect.map((rows) => {
       const found = new Map(rows.map((row) => [row.cache_key, row]))
       const { current_generation: generation = 0, taken_at: takenAt = 0 } = rows[0] ?? {}
+      see(seen, rows)
+      seen.generations.set(namespace, generation)
       return stored.map((key) => toStoredRow(found.get(key), generation, takenAt))
     }),
     Effect.mapError(unavailable("read"))
@@ -153,9 +181,14 @@ interface ReadRow {
   readonly version: number
   readonly generation: number
   readonly data: string | null
+  readonly is_failure: boolean
   readonly schema_version: number
   readonly age: number
   readonly time_to_live: number
+  readonly stale_time_to_live: number
+  readonly retry_after: number
+  readonly load_time: number
+  readonly validators: string | null
   readonly tags: ReadonlyArray<string>
 }
 
@@ -168,14 +201,33 @@ const toStoredRow = (row: ReadRow | undefined, generation: number, takenAt: numb
     schemaVersion: row.schema_version,
     age: row.age,
     timeToLive: row.time_to_live,
+    staleTimeToLive: row.stale_time_to_live,
+    retryAfter: row.retry_after,
+    loadTime: row.load_time,
+    isFailure: row.is_failure,
+    validators: row.validators === null ? {} : JSON.parse(unescapeJsonText(row.validators)),
     tags: row.tags.map(unescapeKeyText),
     fence
   }
 }
 
-// `fences` undefined: store whatever was there. Says which were stored.
+// A statement may be carried out long after its caller has given it up: a server that
+// was frozen does it when it thaws. So that it does not undo what the caller did
+// next, it stores nothing over a row that is newer than what this process knew when
+// it was sent. Where another process has written meanwhile, the second look tells.
+const write = (self: Store, namespace: string, rows: ReadonlyArray<NewRow>): Effect.Effect<void, CacheError> =>
+  Effect.gen(function* () {
+    for (let left = rows; left.length > 0;) {
+      const stored = yield* Effect.mapError(upsert(self, namespace, left, undefined), unavailable("write"))
+      left = left.filter((_, index) => !stored[index])
+      const keys = left.map(({ key }) => key)
+      if (left.length > 0) yield* read(self, namespace, keys)
+    }
+  })
+
+// `fences` undefined: store what is no newer than what was seen. Says which were stored.
 const upsert = (
-  { fenceLifetime, sql }: Store,
+  { fenceLifetime, seen, sql }: Store,
   namespace: string,
   rows: ReadonlyArray<NewRow>,
   fences: ReadonlyArray<Fence> | undefined
@@ -187,85 +239,136 @@ const upsert = (
     arrayOf(sql, type, rows.map(valueOf))
   // The version is drawn again in DO UPDATE, where the row is locked: so the
   // versions of a row grow in the order of commits.
-  return sql<{ cache_key: string }>`
+  return sql<{ cache_key: string; version: number }>`
     insert into cache_entries as e (
-      namespace, cache_key, long_key, data, data_size, schema_version,
-      created_at, expires_at, tags, version, generation
+      namespace, cache_key, long_key, data, is_failure, data_size, schema_version,
+      created_at, expires_at, stale_until, load_time, validators, tags, version, generation
     )
     select
-      ${namespace}, u.cache_key, u.long_key, u.data::jsonb, u.data_size, u.schema_version,
-      clock_timestamp(), statement_timestamp() + u.time_to_live * interval '1 ms', u.tags::text[],
-      nextval('cache_versions'), g.generation
+      ${namespace}, u.cache_key, u.long_key, u.data::jsonb, u.is_failure, u.data_size, u.schema_version,
+      clock_timestamp(), statement_timestamp() + u.time_to_live * interval '1 ms',
+      statement_timestamp() + u.stale_time_to_live * interval '1 ms', u.load_time,
+      u.validators::jsonb, u.tags::text[], nextval('cache_versions'), g.generation
     from unnest(
       ${keys},
       ${column("text", ({ key }, i) => longKey([stored[i]!, key]))},
       ${column("text", ({ data }) => escapeJsonText(data))},
+      ${column("bool", ({ isFailure }) => isFailure)},
       ${column("int4", ({ size }) => size)},
       ${column("int4", ({ schemaVersion }) => schemaVersion)},
-      ${column("float8", ({ timeToLive }) => (timeToLive < forever ? timeToLive : null))},
+      ${column("float8", ({ timeToLive }) => finite(timeToLive))},
+      ${column("float8", ({ staleFor, timeToLive }) => finite(timeToLive + staleFor))},
+      ${column("float8", ({ loadTime }) => loadTime)},
+      ${column("text", ({ validators }) => validatorsText(validators))},
       ${column("text", ({ tags }) => arrayLiteral(tags))},
-      ${column("int8", (_, i) => (fences === undefined ? null : BigInt(fences[i]!.generation)))},
+      ${column("int8", (_, i) => BigInt(fences?.[i]!.generation ?? seen.generations.get(namespace) ?? 0))},
       ${column("float8", (_, i) => fences?.[i]!.takenAt ?? null)}
-    ) as u (cache_key, long_key, data, data_size, schema_version, time_to_live, tags, generation, taken_at)
+    ) as u (
+      cache_key, long_key, data, is_failure, data_size, schema_version,
+      time_to_live, stale_time_to_live, load_time, validators, tags, generation, taken_at
+    )
     cross join (select ${currentGeneration(sql, namespace)} as generation) g
-    where (u.generation is null or u.generation = g.generation)
+    where u.generation = g.generation
+      and (${fences !== undefined} or not exists (
+        select from cache_entries c
+        where c.namespace = (select ${namespace}::text) and c.cache_key = any (${keys})
+          and c.version > ${PgTypes.float8(seen.version)}
+      ))
       and (
         u.taken_at is null
         or date_part('epoch', clock_timestamp()) * 1000 < u.taken_at + ${PgTypes.float8(fenceLifetime)}
       )
     order by u.cache_key collate "C"
     on conflict (namespace, cache_key) do update set
-      data = excluded.data, data_size = excluded.data_size, schema_version = excluded.schema_version,
-      created_at = clock_timestamp(), expires_at = excluded.expires_at, last_accessed = clock_timestamp(),
-      access_count = 0, tags = excluded.tags, metadata = null,
+      data = excluded.data, is_failure = excluded.is_failure,
+      data_size = excluded.data_size, schema_version = excluded.schema_version,
+      created_at = clock_timestamp(), expires_at = excluded.expires_at, stale_until = excluded.stale_until,
+      retry_at = null, load_time = excluded.load_time, last_accessed = clock_timestamp(), access_count = 0,
+      validators = excluded.validators, tags = excluded.tags, metadata = null,
       version = nextval('cache_versions'), generation = excluded.generation
-    where ${fences === undefined} or (e.cache_key, e.version) in (
-      select f.cache_key, f.version
-      from unnest(
-        ${keys},
-        ${column("int8", (_, i) => (fences === undefined ? null : BigInt(fences[i]!.version)))}
-      ) as f (cache_key, version)
-    )
-    returning e.cache_key
+    where case when ${fences === undefined} then e.version <= ${PgTypes.float8(seen.version)} else
+      (e.cache_key, e.version) in (
+        select f.cache_key, f.version
+        from unnest(
+          ${keys},
+          ${column("int8", (_, i) => (fences === undefined ? null : BigInt(fences[i]!.version)))}
+        ) as f (cache_key, version)
+      )
+    end
+    returning e.cache_key, e.version::float8 as version
   `.pipe(
     Effect.map((upserted) => {
+      see(seen, upserted)
       const done = new Set(upserted.map((row) => row.cache_key))
       return stored.map((key) => done.has(key))
     })
   )
 }
 
+// No later than the row itself ends: LEAST ignores null, which is never.
+const rearm = ({ sql }: Store, namespace: string, rows: ReadonlyArray<Rearm>): Effect.Effect<void, CacheError> => {
+  if (rows.length === 0) return Effect.void
+  const column = (type: ColumnType, valueOf: (row: Rearm) => unknown) => arrayOf(sql, type, rows.map(valueOf))
+  return sql`
+    with unchanged as (
+      select e.ctid, u.retry_after
+      from unnest(
+        ${column("text", ({ key }) => storedKey(key))},
+        ${column("int8", ({ fence }) => BigInt(fence.version))},
+        ${column("int8", ({ fence }) => BigInt(fence.generation))},
+        ${column("float8", ({ retryAfter }) => Math.min(retryAfter, forever))}
+      ) as u (cache_key, version, generation, retry_after)
+      join cache_entries e
+        on e.namespace = (select ${namespace}::text) and e.cache_key = u.cache_key
+        and e.version = u.version and e.generation = u.generation
+      for no key update of e skip locked
+    )
+    update cache_entries e
+    set retry_at = least(statement_timestamp() + u.retry_after * interval '1 ms', e.stale_until)
+    from unchanged u
+    where e.ctid = u.ctid
+  `.pipe(Effect.asVoid, Effect.mapError(unavailable("rearm")))
+}
+
 const remove = (
-  { fenceLifetime, sql }: Store,
+  { fenceLifetime, seen, sql }: Store,
   namespace: string,
   keys: ReadonlyArray<KeyText>
 ): Effect.Effect<ReadonlyArray<boolean>, CacheError> => {
   if (keys.length === 0) return Effect.succeed([])
   const stored = new Map(keys.map((key) => [storedKey(key), key]))
   // RETURNING sees only the new row: the tombstone itself says what it replaced.
-  return sql<{ cache_key: string; live: boolean }>`
-    insert into cache_entries as e (namespace, cache_key, long_key, created_at, expires_at, version, generation)
+  return sql<{ cache_key: string; version: number; live: boolean }>`
+    insert into cache_entries as e (
+      namespace, cache_key, long_key, created_at, expires_at, stale_until, version, generation
+    )
     select
-      ${namespace}, u.cache_key, u.long_key, clock_timestamp(),
-      clock_timestamp() + ${PgTypes.float8(fenceLifetime)} * interval '1 ms', nextval('cache_versions'), g.generation
+      ${namespace}, u.cache_key, u.long_key, clock_timestamp(), g.ends_at, g.ends_at,
+      nextval('cache_versions'), g.generation
     from unnest(
       ${arrayOf(sql, "text", [...stored.keys()])},
       ${arrayOf(sql, "text", Array.from(stored, longKey))}
     ) as u (cache_key, long_key)
-    cross join (select ${currentGeneration(sql, namespace)} as generation) g
+    cross join (
+      select
+        ${currentGeneration(sql, namespace)} as generation,
+        clock_timestamp() + ${PgTypes.float8(fenceLifetime)} * interval '1 ms' as ends_at
+    ) g
     order by u.cache_key collate "C"
     on conflict (namespace, cache_key) do update set
-      data = null, data_size = 0, schema_version = 0,
-      created_at = clock_timestamp(), expires_at = excluded.expires_at, last_accessed = clock_timestamp(),
-      access_count = 0, tags = '{}', metadata = case when
+      data = null, is_failure = false, data_size = 0, schema_version = 0,
+      created_at = clock_timestamp(), expires_at = excluded.expires_at, stale_until = excluded.stale_until,
+      retry_at = null, load_time = 0, last_accessed = clock_timestamp(), access_count = 0,
+      validators = null, tags = '{}', metadata = case when
         e.data is not null
-        and (e.expires_at is null or e.expires_at > statement_timestamp())
+        and (e.stale_until is null or e.stale_until > statement_timestamp())
         and e.generation = excluded.generation
       then '{"live": true}'::jsonb end,
       version = nextval('cache_versions'), generation = excluded.generation
-    returning e.cache_key, e.metadata is not null as live
+    returning e.cache_key, e.version::float8 as version, e.metadata is not null as live
   `.pipe(
     Effect.map((tombstones) => {
+      see(seen, tombstones)
       const live = new Set(tombstones.flatMap((row) => (row.live ? [row.cache_key] : [])))
       return keys.map((key) => live.has(storedKey(key)))
     }),
@@ -290,7 +393,7 @@ const clear = ({ sql }: Store, namespace: string): Effect.Effect<number, CacheEr
     from cache_entries e
     where e.namespace = ${namespace}
       and e.data is not null
-      and (e.expires_at is null or e.expires_at > statement_timestamp())
+      and (e.stale_until is null or e.stale_until > statement_timestamp())
       and e.generation = ${currentGeneration(sql, namespace)}
   `.pipe(
     Effect.map((rows) => rows[0]?.count ?? 0),
@@ -312,7 +415,7 @@ const clearAll = ({ sql }: Store): Effect.Effect<number, CacheError> =>
     from cache_entries e
     left join cache_namespaces n on n.namespace = e.namespace
     where e.data is not null
-      and (e.expires_at is null or e.expires_at > statement_timestamp())
+      and (e.stale_until is null or e.stale_until > statement_timestamp())
       and e.generation = coalesce(n.generation, 0) + coalesce((select generation from cache_epoch), 0)
   `.pipe(
     Effect.map((rows) => rows[0]?.count ?? 0),
@@ -330,6 +433,7 @@ const scan = ({ sql }: Store, namespace: string): Stream.Stream<ScannedRow, Cach
         e.data_size,
         date_part('epoch', e.created_at) * 1000 as created_at,
         coalesce(date_part('epoch', e.expires_at) * 1000, 'infinity') as expires_at,
+        coalesce(date_part('epoch', e.stale_until) * 1000, 'infinity') as stale_until,
         date_part('epoch', e.last_accessed) * 1000 as last_accessed,
         e.access_count::float8 as access_count,
         e.tags
@@ -337,7 +441,7 @@ const scan = ({ sql }: Store, namespace: string): Stream.Stream<ScannedRow, Cach
       where e.namespace = ${namespace}
         and e.cache_key >= ${from}
         and e.data is not null
-        and (e.expires_at is null or e.expires_at > statement_timestamp())
+        and (e.stale_until is null or e.stale_until > statement_timestamp())
         and e.generation = ${currentGeneration(sql, namespace)}
       order by e.cache_key
       limit ${pageSize}
@@ -353,6 +457,7 @@ interface ScanRow {
   readonly data_size: number
   readonly created_at: number
   readonly expires_at: number
+  readonly stale_until: number
   readonly last_accessed: number
   readonly access_count: number
   readonly tags: ReadonlyArray<string>
@@ -365,6 +470,7 @@ const toScannedRow = (row: ScanRow): ScannedRow => ({
   size: row.data_size,
   createdAt: row.created_at,
   expiresAt: row.expires_at,
+  staleUntil: row.stale_until,
   lastAccessed: row.last_accessed,
   accessCount: row.access_count,
   tags: row.tags.map(unescapeKeyText)
@@ -399,6 +505,13 @@ const isInsideCodePoint = (byte: number): boolean => (byte & 0xc0) === 0x80
 // Beyond what a timestamp holds.
 const forever = 8e15
 
+const finite = (millis: number): number | null => (millis < forever ? millis : null)
+
+const validatorsText = (validators: Validators): string | null => {
+  const text = JSON.stringify(validators)
+  return text === "{}" ? null : escapeJsonText(text)
+}
+
 // unnest flattens nested arrays, so the tags of a row travel as text.
 const arrayLiteral = (tags: ReadonlyArray<string>): string =>
   `{${tags.map((tag) => `"${escapeKeyText(tag).replace(/["\\]/g, "\\$&")}"`).join(",")}}`
@@ -409,7 +522,7 @@ const arrayLiteral = (tags: ReadonlyArray<string>): string =>
 const arrayOf = (sql: PgClient.PgClient, type: ColumnType, values: ReadonlyArray<unknown>) =>
   sql`(select ${Result.getOrThrow(PgTypes.array(values, PgTypes.OID[type]))})::${sql.literal(type)}[]`
 
-type ColumnType = "text" | "int4" | "int8" | "float8"
+type ColumnType = "text" | "bool" | "int4" | "int8" | "float8"
 
 const unavailable =
   (operation: string) =>

@@ -1,8 +1,9 @@
 /**
  * Deletes the rows of the store (L2) that no read can return and no fence needs:
- * expired values, tombstones, and what `clear` left behind.
+ * expired values (not stale ones that may still be served), tombstones, and what
+ * `clear` left behind.
  *
- * There is no index on the expiry (it would make every write dearer), so the
+ * There is no index on the end of a row (it would make every write dearer), so the
  * sweeper walks the table by ranges of blocks, each in a short statement of its
  * own, and remembers in memory how far it came. It skips rows that are locked, and
  * leaves the work to another process that is sweeping at this moment.
@@ -122,7 +123,7 @@ const sweepRange = (sql: PgClient.PgClient, fenceLifetime: number, block: number
         and e.ctid >= ${`(${block},0)`}::tid
         and e.ctid < ${`(${block + blocksPerRange},0)`}::tid
         and (
-          e.expires_at <= statement_timestamp()
+          e.stale_until <= statement_timestamp()
             and e.created_at <= statement_timestamp() - ${PgTypes.float8(fenceLifetime)} * interval '1 ms'
           or e.generation < coalesce(n.generation, 0) + (select generation from cache_epoch)
         )

@@ -9,41 +9,93 @@ import type { Tier } from "../../src/Operations.ts"
 
 export type Key = string | number
 
-const keySchema = <S>(schema: S) => schema as unknown as Schema.Codec<Key, unknown>
+const minute = 60_000
+
+/** What a loader fails or dies with. */
+export class LoadFailure extends Schema.Class<LoadFailure>("LoadFailure")({ load: Schema.Int }) {}
+
+/** What a namespace's policy says of stale answers and failures; milliseconds. */
+export interface Aging {
+  readonly staleWhileRevalidate: number
+  readonly staleIfError: number
+  readonly failureBackoff: number
+  readonly loaderSoftTimeout: number
+  readonly loaderHardTimeout: number
+  /** A fraction of the lifetime; 1: off. */
+  readonly earlyRefresh: number
+  readonly failureTimeToLive: number
+  readonly storeWrites: "awaited" | "background"
+}
+
+const ageless: Aging = {
+  staleWhileRevalidate: 0,
+  staleIfError: 0,
+  failureBackoff: 0,
+  loaderSoftTimeout: Infinity,
+  loaderHardTimeout: Infinity,
+  earlyRefresh: 1,
+  failureTimeToLive: 0,
+  storeWrites: "awaited"
+}
+
+const space = (
+  name: string,
+  keys: ReadonlyArray<Key>,
+  policy: Partial<Aging>,
+  onStoreFailure: Namespace.OnStoreFailure = "recover"
+) => {
+  const aging = { ...ageless, ...policy }
+  const key = typeof keys[0] === "number" ? Schema.Int : Schema.String
+  const namespace = Namespace.make(name, {
+    key: key as unknown as Schema.Codec<Key, unknown>,
+    value: Schema.String,
+    timeToLive: defaultTimeToLive,
+    error: aging.failureTimeToLive > 0 ? LoadFailure : undefined,
+    onStoreFailure,
+    failureBackoff: aging.failureBackoff,
+    ...policy
+  })
+  return { namespace, keys, aging }
+}
+
+export const defaultTimeToLive = 60 * minute
+export const memoryTimeToLive = 5 * minute
 
 /**
- * Names and keys that would meet if they were joined, trimmed or folded; the
- * third namespace fails when the store does.
+ * Names and keys that would meet if they were joined, trimmed or folded. Only the
+ * first namespace serves nothing stale; the third fails when the store does.
  */
-export const spaces = [
-  {
-    namespace: Namespace.make<string, Key, Namespace.OnStoreFailure>("s", {
-      key: keySchema(Schema.String),
-      value: Schema.String,
-      timeToLive: "1 hour",
-      onStoreFailure: "recover"
-    }),
-    keys: ["x:y", "X:Y"]
-  },
-  {
-    namespace: Namespace.make<string, Key, Namespace.OnStoreFailure>("s:x", {
-      key: keySchema(Schema.String),
-      value: Schema.String,
-      timeToLive: "1 hour",
-      onStoreFailure: "recover"
-    }),
-    keys: ["y", "x:y"]
-  },
-  {
-    namespace: Namespace.make<string, Key, Namespace.OnStoreFailure>("n", {
-      key: keySchema(Schema.Int),
-      value: Schema.String,
-      timeToLive: "1 hour",
-      onStoreFailure: "fail"
-    }),
-    keys: [1, 10]
-  }
-] as const
+export const spaces: ReadonlyArray<ReturnType<typeof space>> = [
+  space("s", ["x:y", "X:Y"], {}),
+  space("s:x", ["y", "x:y"], {
+    staleWhileRevalidate: 5 * minute,
+    staleIfError: 20 * minute,
+    failureBackoff: 5 * minute
+  }),
+  space("n", [1, 10], { staleIfError: 10 * minute, failureBackoff: minute }, "fail"),
+  space("t", ["x:y", "y"], {
+    staleIfError: 20 * minute,
+    failureBackoff: 0,
+    loaderSoftTimeout: 2000,
+    loaderHardTimeout: 10_000
+  }),
+  space("e", ["x", "y"], {
+    staleWhileRevalidate: 20 * minute,
+    staleIfError: 2 * minute,
+    failureBackoff: minute,
+    earlyRefresh: 0.5
+  }),
+  space("f", ["x", "y"], {
+    staleIfError: 10 * minute,
+    failureBackoff: minute,
+    failureTimeToLive: 5 * minute
+  }),
+  space("w", ["x", "y"], {
+    staleWhileRevalidate: 5 * minute,
+    staleIfError: 10 * minute,
+    storeWrites: "background"
+  })
+]
 
 /** Where an operation is done, on which keys (indices), and how fast. */
 interface Target {
@@ -64,6 +116,12 @@ export interface Read extends Target {
   readonly skip: ReadonlyArray<Tier>
   readonly keep: boolean
   readonly timeToLive: number | undefined
+  /** Whether something stale will do, of a read without a loader. */
+  readonly stale: boolean
+  /** What it says of failures, if anything: whether they may be answered with something else. */
+  readonly staleOn: boolean | undefined
+  /** Whether it has something else, if there is nothing stale. */
+  readonly fallback: boolean
 }
 
 export interface Write extends Target {
@@ -95,21 +153,23 @@ export interface Scenario {
   readonly bus: boolean
   /** Whether every primitive of an effect is a step. */
   readonly fine: boolean
+  /** Whether what the caches tell the store once more, on their own, waits to be delivered. */
+  readonly slowRetries: boolean
   /** Who takes the next step; 0: who has waited longest. */
   readonly seed: number
   readonly commands: ReadonlyArray<Command>
 }
 
-const minute = 60_000
-
 /** What a part of the scenarios is about, so that rare things meet often enough. */
 interface Focus {
   readonly spaces: ReadonlyArray<number>
+  readonly keys: ReadonlyArray<ReadonlyArray<number>>
   readonly outcomes: ReadonlyArray<Read["outcome"]>
   readonly forces: ReadonlyArray<boolean>
   readonly skips: ReadonlyArray<ReadonlyArray<Tier>>
   readonly keeps: ReadonlyArray<boolean>
   readonly timesToLive: ReadonlyArray<number | undefined>
+  readonly advances: ReadonlyArray<number>
   readonly removals: ReadonlyArray<Removal["_tag"]>
   readonly slow: ReadonlyArray<boolean>
   readonly steps: ReadonlyArray<number | undefined>
@@ -124,12 +184,14 @@ interface Focus {
 }
 
 const everything: Focus = {
-  spaces: [0, 0, 0, 1, 2],
+  spaces: [0, 0, 0, 0, 1, 2, 3, 4, 5, 6],
+  keys: [[0], [0], [0], [1], [0, 1], [1, 0]],
   outcomes: ["value", "value", "value", "value", "value", "failure", "defect", "interruption"],
   forces: [false, false, false, false, true],
   skips: [[], [], [], [], [], ["memory"], ["store"], ["memory", "store"]],
   keeps: [true, true, true, true, true, false],
   timesToLive: [undefined, undefined, undefined, 0, 10 * minute, Infinity],
+  advances: [1000, 4 * minute, 10 * minute, 50 * minute],
   removals: ["Invalidate", "Invalidate", "Invalidate", "Clear", "ClearAll"],
   slow: [false, true],
   steps: [undefined, undefined, undefined, 0, 1, 2, 5, 9, 14, 20],
@@ -161,11 +223,20 @@ const changes: Focus = {
   weights: { deliver: 14, read: 8, set: 4, removal: 5, disturb: 1, time: 1 }
 }
 
+/** What only a read that can load has a say in. */
+export const withoutLoader = {
+  force: false,
+  keep: true,
+  timeToLive: undefined,
+  staleOn: undefined,
+  fallback: false
+} satisfies Partial<Read>
+
 const commandsAbout = (
-  { forces, keeps, outcomes, removals, skips, slow, spaces, steps, timesToLive, weights }: Focus,
+  { advances, forces, keeps, keys, outcomes, removals, skips, slow, spaces, steps, timesToLive, weights }: Focus,
   maxLength: number
 ) => {
-  const distinctKeys = fc.constantFrom([0], [0], [0], [1], [0, 1], [1, 0])
+  const distinctKeys = fc.constantFrom(...keys)
   const target = {
     node: fc.constantFrom(0, 0, 1),
     space: fc.constantFrom(...spaces),
@@ -173,7 +244,7 @@ const commandsAbout = (
     steps: fc.constantFrom(...steps)
   }
   const timeToLive = fc.constantFrom(...timesToLive)
-  const read: fc.Arbitrary<Read> = fc.record({
+  const anyRead: fc.Arbitrary<Read> = fc.record({
     ...target,
     _tag: fc.constant("Read"),
     keys: fc.oneof(
@@ -185,8 +256,12 @@ const commandsAbout = (
     force: fc.constantFrom(...forces),
     skip: fc.constantFrom(...skips),
     keep: fc.constantFrom(...keeps),
-    timeToLive
+    timeToLive,
+    stale: fc.boolean(),
+    staleOn: fc.constantFrom(undefined, undefined, undefined, true, false),
+    fallback: fc.constantFrom(false, false, false, true)
   })
+  const read = anyRead.map((read): Read => (read.loader === "none" ? { ...read, ...withoutLoader } : read))
   const set: fc.Arbitrary<Write> = fc.record({ ...target, _tag: fc.constant("Set"), keys: distinctKeys, timeToLive })
   const removal: fc.Arbitrary<Removal> = fc.record({
     ...target,
@@ -209,7 +284,7 @@ const commandsAbout = (
       arbitrary: fc.oneof(
         fc.record({
           _tag: fc.constant("Advance"),
-          millis: fc.constantFrom(1000, 4 * minute, 10 * minute, 50 * minute)
+          millis: fc.constantFrom(...advances)
         }),
         fc.record({ _tag: fc.constant("Sweep"), limit: fc.constantFrom(100, 1) }),
         fc.record({ _tag: fc.constant("RemoveExpired"), node: target.node })
@@ -232,15 +307,62 @@ const lifetimes: Focus = {
   weights: { deliver: 5, read: 8, set: 3, removal: 2, disturb: 0, time: 8 }
 }
 
+/** Entries that are past their time, and loads that fail, while little is under way. */
+const stale: Focus = {
+  ...lifetimes,
+  spaces: [1, 1, 1, 2, 4, 5, 6],
+  keys: [[0], [0], [0], [0], [1], [0, 1]],
+  outcomes: ["value", "failure", "failure"],
+  skips: [[]],
+  timesToLive: [10 * minute],
+  advances: [1000, 4 * minute, 4 * minute, 10 * minute, 10 * minute],
+  slow: [false],
+  weights: { deliver: 6, read: 10, set: 1, removal: 2, disturb: 0, time: 6 }
+}
+
+/** The same in the midst of everything else. */
+const staleAmidst: Focus = {
+  ...stale,
+  spaces: [1, 1, 1, 2, 3, 4, 5, 6],
+  outcomes: ["value", "value", "failure", "failure", "failure", "defect"],
+  forces: [false, false, false, false, false, false, false, true],
+  skips: [[], [], [], [], [], ["memory"], ["store"]],
+  timesToLive: [undefined, 10 * minute, 10 * minute],
+  slow: [false, false, true],
+  weights: { deliver: 8, read: 10, set: 2, removal: 2, disturb: 1, time: 8 }
+}
+
+/** Loaders that take their time. */
+const timeouts: Focus = {
+  ...staleAmidst,
+  spaces: [3, 3, 3, 4],
+  slow: [false, false, false, true],
+  outcomes: ["value", "value", "failure", "interruption"],
+  advances: [1000, 1000, 4000, 4000, 10_000, 10 * minute],
+  weights: { deliver: 8, read: 10, set: 1, removal: 3, disturb: 1, time: 8 }
+}
+
+/** Changes that the store is not told of. */
+const losses: Focus = {
+  ...changes,
+  spaces: [0, 0, 1, 6],
+  slow: [true, true, false],
+  advances: [100, 1000, 2000],
+  weights: { deliver: 14, read: 8, set: 3, removal: 5, disturb: 8, time: 4 }
+}
+
 /** With `fine`, half of the scenarios are played in the smallest steps there are. */
 export const scenario = (options: { readonly fine: boolean; readonly maxLength: number }): fc.Arbitrary<Scenario> =>
   fc.record({
     nodes: fc.constantFrom(1, 2, 2),
     bus: fc.constantFrom(true, true, true, false),
     fine: options.fine ? fc.boolean() : fc.constant(false),
+    slowRetries: fc.boolean(),
     seed: fc.oneof(fc.constant(0), fc.nat(1_000_000)),
     commands: fc.oneof(
-      ...[everything, flights, changes, lifetimes].map((focus) => commandsAbout(focus, options.maxLength))
+      ...[everything, flights, changes, lifetimes, stale, staleAmidst, timeouts, losses].map((focus) =>
+        commandsAbout(focus, options.maxLength)
+      )
     )
   })
 
@@ -291,6 +413,9 @@ const showOperation = (operation: Operation): string => {
     if (operation.force) options.push("force")
     if (operation.skip.length > 0) options.push(`skip ${operation.skip.join(" and ")}`)
     if (!operation.keep) options.push("store: false")
+    if (operation.stale && operation.loader === "none") options.push("stale")
+    if (operation.staleOn !== undefined) options.push(`staleOn ${operation.staleOn}`)
+    if (operation.fallback) options.push("fallback")
   }
   if ("timeToLive" in operation && operation.timeToLive !== undefined) {
     options.push(`timeToLive ${operation.timeToLive / minute} min`)

@@ -6,8 +6,21 @@ import { Cause, Effect, Exit, type Fiber } from "effect"
 import type { CacheStats } from "../../src/CacheStats.ts"
 import type { CacheStore } from "../../src/CacheStore.ts"
 import type { GetOrSetOptions, SetOptions } from "../../src/Operations.ts"
-import { type Command, type Key, nameOf, type Operation, type Read, type Scenario, show, spaces } from "./Command.ts"
-import { type Answer, type Load, type LoadFailure, Reference, type Running } from "./Reference.ts"
+import {
+  type Command,
+  type Key,
+  type LoadFailure,
+  memoryTimeToLive,
+  nameOf,
+  type Operation,
+  type Read,
+  type Scenario,
+  show,
+  spaces,
+  withoutLoader
+} from "./Command.ts"
+import { fallbackOf, type Load, type Running } from "./History.ts"
+import { type Answer, Reference } from "./Reference.ts"
 import { Stepper } from "./Stepper.ts"
 import { World } from "./World.ts"
 
@@ -46,7 +59,12 @@ class Play {
       now: () => stepper.now,
       nodes: scenario.nodes,
       bus: scenario.bus,
-      fenceLifetime: stage.store.fenceLifetime
+      fenceLifetime: stage.store.fenceLifetime,
+      isBusy: (space) => this.world.isBusy(spaces[space]!.namespace.name),
+      isToChange: (key) => {
+        const [namespace, part] = JSON.parse(key) as [string, Key]
+        return this.world.retrying > 0 || this.world.isPending(namespace, String(part))
+      }
     })
     this.world = new World({
       stepper,
@@ -54,19 +72,23 @@ class Play {
       answersAtOnce: stage.answersAtOnce,
       nodes: scenario.nodes,
       bus: scenario.bus,
-      config: { policy: { memoryTimeToLive: "20 minutes" } },
+      // The breaker would keep those from the store who have a right to what it holds.
+      config: { policy: { memoryTimeToLive }, store: { breakerFailures: 1_000_000 } },
       maxEntries: 3,
+      slowRetries: scenario.slowRetries,
       observer: {
-        stored: (rows) => this.judge(() => this.reference.stored(rows)),
+        stored: (namespace, rows) => this.judge(() => this.reference.stored(namespace, rows)),
         refused: (rows) => {
           for (const { key } of rows) this.world.log.push(`    refused: ${key}`)
         },
         called: ({ id }) => {
+          this.reference.operations[id]!.asked = true
           this.reference.operations[id]!.calls++
         },
         answered: ({ id }) => {
           this.reference.operations[id]!.calls--
-        }
+        },
+        announced: (invalidation) => this.reference.announced(invalidation)
       }
     })
   }
@@ -79,17 +101,60 @@ class Play {
         this.checkNodes()
       }
       this.world.log.push("everything goes on")
-      yield* this.settle
-      while (this.world.held.length > 0) {
-        this.world.held[0]!.release()
-        yield* this.settle
-      }
+      yield* this.goOn
       this.checkNodes()
       for (const running of this.reference.running) this.fail(`operation ${running.id} never ends`)
       if (this.world.underway > 0) this.fail("something is left under way")
       yield* this.checkAgreement
+      this.reference.settled()
+      yield* this.readAll
       this.checkStats()
       this.world.close()
+    })
+  }
+
+  /** Nothing is lost any more, and who waits to tell the store once more gets to it. */
+  get goOn(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      yield* this.settle
+      for (let retries = 0; retries < 10; retries++) {
+        while (this.world.held.length > 0) {
+          this.world.held[0]!.release()
+          yield* this.settle
+        }
+        const { nextWake } = this.stepper
+        if (nextWake === undefined) return
+        yield* this.advance(nextWake - this.stepper.now)
+      }
+    })
+  }
+
+  /** What has been touched is asked for once more, on every node, with a loader or stale or not. */
+  get readAll(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      this.world.log.push("everything is read")
+      const loader = this.scenario.commands.length % 2 === 0 ? "now" : "none"
+      const touched = new Set(this.reference.operations.map(({ operation }) => operation.space))
+      for (let node = 0; node < this.scenario.nodes; node++) {
+        for (const space of touched) this.start({ ...lastRead, node, space, loader })
+      }
+      yield* this.goOn
+      this.checkNodes()
+      for (const running of this.reference.running) this.fail(`operation ${running.id} never ends`)
+    })
+  }
+
+  /** Moves all clocks, stopping wherever somebody wakes up. */
+  advance(millis: number): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      yield* this.settle
+      const end = this.stepper.now + millis
+      while (this.stepper.now < end) {
+        const step = Math.min(end, this.stepper.nextWake ?? end) - this.stepper.now
+        yield* this.stage.advance(step)
+        this.stepper.advance(step)
+        yield* this.settle
+      }
     })
   }
 
@@ -108,11 +173,7 @@ class Play {
         this.step(command.count)
         return this.stage.answersAtOnce ? Effect.void : this.settle
       case "Advance":
-        return this.settle.pipe(
-          Effect.andThen(Effect.sync(() => this.stepper.advance(command.millis))),
-          Effect.andThen(this.settle),
-          Effect.andThen(this.stage.advance(command.millis))
-        )
+        return this.advance(command.millis)
       case "Sweep":
         return Effect.asVoid(Effect.orDie(this.stage.store.sweep(command.limit)))
       case "RemoveExpired":
@@ -172,15 +233,16 @@ class Play {
   readOf(running: Running, read: Read, keys: ReadonlyArray<Key>): Effect.Effect<Answer, unknown> {
     const { cache } = this.nodeOf(read)
     const { namespace } = spaces[read.space]!
-    const options = optionsOf(read)
     const [key] = keys
     const one = keys.length === 1 && key !== undefined
     if (read.loader === "none") {
+      const options = { skip: read.skip, stale: read.stale }
       if (!one) return cache.getMany(namespace, keys, options)
       return running.id % 2 === 0 && this.scenario.bus
         ? Effect.map(cache.get(namespace, key, options), (value) => [value])
         : Effect.map(cache.getEntry(namespace, key, options), (entry) => [entry])
     }
+    const options = optionsOf(running, read)
     const load = (keys: ReadonlyArray<Key>) => this.load(running, read, keys)
     if (!one) return cache.getOrSetMany(namespace, keys, load, options)
     const loadOne = Effect.map(
@@ -255,13 +317,15 @@ class Play {
         const rows = yield* Effect.orDie(this.stage.store.read(namespace.name, keys.map(String)))
         for (const [index, key] of keys.entries()) {
           const row = rows[index]!
-          const inStore = row._tag === "Row" ? (JSON.parse(row.data) as string) : undefined
+          const inStore = row._tag === "Row" && !row.isFailure ? (JSON.parse(row.data) as string) : undefined
           for (const [node, { memory }] of this.world.nodes.entries()) {
             const id = namespace.keys.identify(key)!
-            const inMemory = memory.partition<string>(namespace.name).get(id, this.stepper.now)?.value
-            if (inMemory === undefined) continue
+            const held = memory.partition<string>(namespace.name).get(id, this.stepper.now)
+            // What memory would not answer with before it has asked the store may differ.
+            if (held === undefined || held.details.failure !== undefined) continue
+            if (this.stepper.now >= Math.min(held.freshUntil, held.vouchedUntil)) continue
             const name = JSON.stringify([namespace.name, key])
-            this.judge(() => this.reference.judgeMemory(name, inMemory, inStore), `node ${node} in the end`)
+            this.judge(() => this.reference.judgeMemory(name, held.value, inStore), `node ${node} in the end`)
           }
         }
       }
@@ -309,11 +373,11 @@ class Play {
   }
 
   fail(problem: string): never {
-    const { bus, fine, nodes, seed } = this.scenario
+    const { bus, fine, nodes, seed, slowRetries } = this.scenario
     throw new Error(
       [
         problem,
-        `${nodes} nodes${bus ? "" : " that hear nothing"}, ${fine ? "fine" : "coarse"} steps, seed ${seed}`,
+        `${nodes} nodes${bus ? "" : " that hear nothing"}, ${fine ? "fine" : "coarse"} steps, ${slowRetries ? "slow retries, " : ""}seed ${seed}`,
         ...this.world.log
       ].join("\n")
     )
@@ -333,10 +397,30 @@ const outcomeOf = (read: Read, { failure, keys, source }: Load): Effect.Effect<R
   }
 }
 
-const optionsOf = ({ force, keep, skip, timeToLive }: Read): GetOrSetOptions | undefined =>
-  !force && keep && skip.length === 0 && timeToLive === undefined
+const optionsOf = (
+  running: Running,
+  { fallback, force, keep, skip, staleOn, timeToLive }: Read
+): GetOrSetOptions<string, LoadFailure> | undefined =>
+  !force && !fallback && keep && skip.length === 0 && staleOn === undefined && timeToLive === undefined
     ? undefined
-    : { force, skip, store: keep, ...(timeToLive === undefined ? {} : { timeToLive }) }
+    : {
+        force,
+        skip,
+        store: keep,
+        ...(timeToLive === undefined ? {} : { timeToLive }),
+        ...(staleOn === undefined ? {} : { staleOn: () => staleOn }),
+        ...(fallback ? { fallback: () => fallbackOf(running) } : {})
+      }
+
+const lastRead: Omit<Read, "node" | "space" | "loader"> = {
+  ...withoutLoader,
+  _tag: "Read",
+  keys: [0, 1],
+  slow: false,
+  outcome: "value",
+  skip: [],
+  stale: true
+}
 
 const showExit = (exit: Exit.Exit<unknown, unknown>): string =>
   Exit.isSuccess(exit) ? JSON.stringify(exit.value) : Cause.pretty(exit.cause).split("\n", 1)[0]!

@@ -1,5 +1,6 @@
 /**
- * A scheduler and a clock that move only when they are told to.
+ * A scheduler and a clock that move only when they are told to. Nothing is left to
+ * chance: who draws a random number gets the one in the middle.
  *
  * A *step* is what a fiber does between two points at which it lets others run.
  * With `fine` set, that is one primitive of an effect, so that every place where
@@ -7,7 +8,7 @@
  * waiting fibers takes the next step is drawn from `seed`; with seed 0 it is the
  * one that has waited longest.
  */
-import { Clock, Context, Duration, Effect, type Fiber, References, Scheduler } from "effect"
+import { Clock, Context, Duration, Effect, type Fiber, Random, References, Scheduler } from "effect"
 
 interface Sleeper {
   readonly until: number
@@ -40,12 +41,18 @@ export class Stepper {
     return this.#sleepers.length
   }
 
+  /** When the next of them wakes up. */
+  get nextWake(): number | undefined {
+    return this.#sleepers.length === 0 ? undefined : Math.min(...this.#sleepers.map(({ until }) => until))
+  }
+
   /** Runs the effect up to the first point at which it lets others run. */
   fork<A, E, R>(effect: Effect.Effect<A, E, R>, context: Context.Context<R>): Fiber.Fiber<A, E> {
     return Effect.runForkWith(
       context.pipe(
         Context.add(Scheduler.Scheduler, this.#scheduler),
         Context.add(Clock.Clock, this.#clock),
+        Context.add(Random.Random, middling),
         Context.add(References.MinimumLogLevel, "None")
       )
     )(effect)
@@ -121,5 +128,7 @@ export class Stepper {
       })
   }
 }
+
+const middling: typeof Random.Random.Service = { nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 0.5 }
 
 const endless = 1_000_000

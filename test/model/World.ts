@@ -4,14 +4,17 @@
  *
  * Between a cache and the store there is a wire. A call whose `Caller` is slow
  * waits there twice, on its way to the store and back; the test delivers it or
- * loses it. Loaders may wait in the same queue (`hold`).
+ * loses it. Loaders may wait in the same queue (`hold`). What a cache tells the
+ * store on its own, because it could not before, goes over that wire too.
  */
 import { Context, Effect, Exit, Layer, Scope } from "effect"
 import { CacheConfig, type CacheConfigInput } from "../../src/CacheConfig.ts"
 import { CacheError, StoreUnavailable } from "../../src/CacheError.ts"
 import { CacheStore, type NewRow } from "../../src/CacheStore.ts"
-import { InvalidationBus } from "../../src/InvalidationBus.ts"
+import { type Invalidation, InvalidationBus } from "../../src/InvalidationBus.ts"
 import { MemoryCache } from "../../src/MemoryCache.ts"
+import { PendingInvalidations } from "../../src/PendingInvalidations.ts"
+import { PendingWrites } from "../../src/PendingWrites.ts"
 import { Spaces } from "../../src/Space.ts"
 import { TieredCache } from "../../src/TieredCache.ts"
 import type { Stepper } from "./Stepper.ts"
@@ -27,17 +30,20 @@ export interface Caller {
   readonly slow: boolean
 }
 
-export const CurrentCaller = Context.Reference<Caller>("test/Caller", {
-  defaultValue: () => ({ id: -1, slow: false })
-})
+/** Nobody's call, or one of the cache's own. */
+const nobody: Caller = { id: -1, slow: false }
+
+export const CurrentCaller = Context.Reference<Caller>("test/Caller", { defaultValue: () => nobody })
 
 /** What the store did, and on whose behalf it was called. */
 export interface Observer {
-  readonly stored: (rows: ReadonlyArray<NewRow>) => void
+  readonly stored: (namespace: string, rows: ReadonlyArray<NewRow>) => void
   readonly refused: (rows: ReadonlyArray<NewRow>) => void
   readonly called: (caller: Caller) => void
   /** Not told of a call that fails or is given up. */
   readonly answered: (caller: Caller) => void
+  /** All nodes have heard of this. */
+  readonly announced: (invalidation: Invalidation) => void
 }
 
 interface Held {
@@ -57,6 +63,8 @@ export interface Options {
   readonly maxEntries?: number
   /** Whether the nodes hear of one another's changes. Default true. */
   readonly bus?: boolean
+  /** Whether the calls that a cache makes on its own wait to be delivered. Default false. */
+  readonly slowRetries?: boolean
   readonly observer?: Observer
 }
 
@@ -68,6 +76,8 @@ export class World {
   readonly log: Array<string> = []
   /** Calls that the store itself has not answered yet. */
   answering = 0
+  /** Calls of the caches' own that are under way. */
+  retrying = 0
   readonly #observer: Observer | undefined
   readonly #scope = Scope.makeUnsafe()
   readonly #store: CacheStore["Service"]
@@ -75,35 +85,47 @@ export class World {
 
   constructor({
     answersAtOnce = true,
-    bus = true,
+    bus: hasBus = true,
     config = {},
     maxEntries = 10_000,
     nodes,
     observer,
+    slowRetries = false,
     stepper,
     store
   }: Options) {
     used.clear()
+    pending.clear()
+    writes.clear()
     this.stepper = stepper
     this.#store = store
     this.#answersAtOnce = answersAtOnce
     this.#observer = observer
-    const shared = this.#build(InvalidationBus.layerMemory)
+    const bus = Context.get(this.#build(InvalidationBus.layerMemory), InvalidationBus)
+    const shared = InvalidationBus.of({
+      ...bus,
+      publish: (message) =>
+        Effect.sync(() => {
+          Effect.runSync(bus.publish(message))
+          observer?.announced(message.invalidation)
+        })
+    })
     this.nodes = Array.from({ length: nodes }, (_, node) => {
       const memory = MemoryCache.make({ maxEntries, maxSize: 1024 * 1024 })
       const parts = Layer.mergeAll(
         Layer.succeed(CacheStore, this.#wired(node)),
-        bus ? Layer.succeedContext(shared) : Layer.fresh(InvalidationBus.layerMemory),
+        hasBus ? Layer.succeed(InvalidationBus, shared) : Layer.fresh(InvalidationBus.layerMemory),
         Layer.succeed(MemoryCache, memory),
-        CacheConfig.layerOf(config)
+        CacheConfig.layerOf({ ...config, policy: { jitter: 0, staleIfError: 0, ...config.policy } })
       )
-      const cache = Context.get(this.#build(TieredCache.layerParts.pipe(Layer.provide(parts))), TieredCache)
+      const itself = Context.make(CurrentCaller, { ...nobody, slow: slowRetries })
+      const cache = Context.get(this.#build(TieredCache.layerParts.pipe(Layer.provide(parts)), itself), TieredCache)
       return { cache, memory }
     })
   }
 
   /** Starts an effect as a caller of its own. */
-  fork<A, E>(effect: Effect.Effect<A, E>, caller: Caller = { id: -1, slow: false }) {
+  fork<A, E>(effect: Effect.Effect<A, E>, caller: Caller = nobody) {
     return this.stepper.fork(effect, Context.make(CurrentCaller, caller))
   }
 
@@ -116,13 +138,26 @@ export class World {
     return exit
   }
 
-  /** Flights in the air, open fences and sleeping fibers: none, when nothing is under way. */
+  /** Flights in the air, open fences, sleeping fibers and what the store is to be told: none, when nothing is under way. */
   get underway(): number {
-    const spaces = [...used].flatMap((spaces) => [...spaces.all()])
-    return (
-      spaces.reduce((sum, { fences, loads, lookups }) => sum + loads.size + lookups.size + fences.size, 0) +
-      this.stepper.sleepers
-    )
+    const ofSpaces = [...used]
+      .flatMap((spaces) => [...spaces.all()])
+      .reduce((sum, { fences, loads, lookups }) => sum + loads.size + lookups.size + fences.size, 0)
+    return ofSpaces + this.stepper.sleepers + [...pending, ...writes].reduce((sum, { size }) => sum + size, 0)
+  }
+
+  /** Whether a node has loads or lookups of a namespace under way, or anything to store. */
+  isBusy(namespace: string): boolean {
+    if (this.retrying > 0 || [...writes].some(({ size }) => size > 0)) return true
+    return [...used].some((spaces) => {
+      const space = spaces.find(namespace)
+      return space !== undefined && space.loads.size + space.lookups.size > 0
+    })
+  }
+
+  /** Whether a node still has to tell the store that what it holds for the key is wrong. */
+  isPending(namespace: string, key: string): boolean {
+    return [...pending].some((pending) => pending.isPending(namespace, key))
   }
 
   /** Interrupts what is under way in the caches. */
@@ -148,8 +183,8 @@ export class World {
     })
   }
 
-  #build<A, E>(layer: Layer.Layer<A, E>): Context.Context<A> {
-    const fiber = this.stepper.fork(Layer.buildWithScope(layer, this.#scope), Context.empty())
+  #build<A, E>(layer: Layer.Layer<A, E>, context: Context.Context<never> = Context.empty()): Context.Context<A> {
+    const fiber = this.stepper.fork(Layer.buildWithScope(layer, this.#scope), context)
     this.stepper.step()
     const exit = fiber.pollUnsafe()
     if (exit === undefined || Exit.isFailure(exit)) throw new Error(`the world cannot be built: ${exit}`)
@@ -168,15 +203,26 @@ export class World {
           `fill ${show(namespace, rows.map(textOf))}`,
           Effect.tap(store.fill(namespace, rows), (stored) =>
             Effect.sync(() => {
-              this.#observer?.stored(rows.filter((_, index) => stored[index] === true))
+              this.#observer?.stored(
+                namespace,
+                rows.filter((_, index) => stored[index] === true)
+              )
               this.#observer?.refused(rows.filter((_, index) => stored[index] !== true))
             })
           )
         ),
+      rearm: (namespace, rows) =>
+        call(
+          `rearm ${show(
+            namespace,
+            rows.map(({ key }) => key)
+          )}`,
+          store.rearm(namespace, rows)
+        ),
       write: (namespace, rows) =>
         call(
           `write ${show(namespace, rows.map(textOf))}`,
-          Effect.tap(store.write(namespace, rows), () => Effect.sync(() => this.#observer?.stored(rows)))
+          Effect.tap(store.write(namespace, rows), () => Effect.sync(() => this.#observer?.stored(namespace, rows)))
         ),
       remove: (namespace, keys) => call(`remove ${show(namespace, keys)}`, store.remove(namespace, keys)),
       clear: (namespace) => call(`clear ${JSON.stringify(namespace)}`, store.clear(namespace)),
@@ -208,6 +254,12 @@ export class World {
             Effect.tap(() => this.hold(`answer to ${label}`, false))
           )
         : answered
+      if (caller.id === nobody.id) {
+        return Effect.suspend(() => {
+          this.retrying++
+          return Effect.onExit(delivered, () => Effect.sync(() => this.retrying--))
+        })
+      }
       return Effect.suspend(() => {
         this.#observer?.called(caller)
         return Effect.tap(delivered, () => Effect.sync(() => this.#observer?.answered(caller)))
@@ -221,10 +273,25 @@ const textOf = ({ key }: NewRow) => key
 const show = (namespace: string, keys: ReadonlyArray<string>) =>
   keys.map((key) => JSON.stringify([namespace, key])).join(" ")
 
-// No cache shows its spaces, so every `Spaces` that is used says so itself.
+// No cache shows its parts, so those that are used say so themselves.
+
 const used = new Set<Spaces>()
 const { of } = Spaces.prototype
 Spaces.prototype.of = function (this: Spaces, namespace) {
   used.add(this)
   return of.call(this, namespace as never) as never
+}
+
+const pending = new Set<PendingInvalidations>()
+const { add } = PendingInvalidations.prototype
+PendingInvalidations.prototype.add = function (this: PendingInvalidations, invalidation) {
+  pending.add(this)
+  add.call(this, invalidation)
+}
+
+const writes = new Set<PendingWrites>()
+const { enqueue } = PendingWrites.prototype
+PendingWrites.prototype.enqueue = function (this: PendingWrites, write) {
+  writes.add(this)
+  enqueue.call(this, write)
 }

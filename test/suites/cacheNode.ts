@@ -16,7 +16,7 @@ import type { Operations } from "../../src/Operations.ts"
 import { TieredCache } from "../../src/TieredCache.ts"
 import { assertInvariants } from "../support/invariants.ts"
 
-export type Operation = "read" | "fill" | "write" | "remove" | "clear" | "clearAll" | "afterCommit"
+export type Operation = "read" | "fill" | "rearm" | "write" | "remove" | "clear" | "clearAll" | "afterCommit"
 
 export interface StoreCall {
   readonly operation: Operation
@@ -52,9 +52,9 @@ export interface NodeOptions {
 
 export interface World {
   /** A namespace that no other test uses. */
-  readonly namespace: <A, K = string, const F extends Namespace.OnStoreFailure = "recover">(
-    options: Namespace.Options<K, A, F> & { readonly name?: string }
-  ) => Namespace.Namespace<K, A, F>
+  readonly namespace: <O extends Namespace.AnyOptions & { readonly name?: string }>(
+    options: O
+  ) => Namespace.Namespace<Namespace.KeyOf<O>, Namespace.ValueOf<O>, Namespace.FailureOf<O>>
   /** A cache, as another process would have it. */
   readonly node: (options?: NodeOptions) => Effect.Effect<CacheNode, CacheError, CacheStore | Scope.Scope>
   /** Moves the clock of the caches and that of the store. */
@@ -80,6 +80,9 @@ export type Test<R = never> = (
   body: (world: World) => Effect.Effect<unknown, unknown, CacheStore | Scope.Scope | R>
 ) => void
 
+/** Entries that live exactly as long as they are fresh; what tests of other policies say otherwise. */
+const plain = { jitter: 0, staleIfError: 0 }
+
 let namespaces = 0
 
 export const inWorld = <A, E, R>(
@@ -88,7 +91,7 @@ export const inWorld = <A, E, R>(
 ): Effect.Effect<void, E, R | Scope.Scope> =>
   Effect.gen(function* () {
     const nodes: Array<CacheNode> = []
-    const used: Array<Namespace.Namespace<never, never>> = []
+    const used: Array<Namespace.Any<never, never>> = []
     const bus = yield* build(InvalidationBus, Layer.fresh(InvalidationBus.layerMemory))
     yield* body({
       advance,
@@ -107,7 +110,7 @@ export const inWorld = <A, E, R>(
 const makeNode = (
   bus: InvalidationBus["Service"],
   topology: Topology,
-  { config = {}, memory: bounds, store: instead }: NodeOptions = {}
+  { config: { policy, ...config } = {}, memory: bounds, store: instead }: NodeOptions = {}
 ): Effect.Effect<CacheNode, CacheError, CacheStore | Scope.Scope> =>
   Effect.gen(function* () {
     const calls: Array<StoreCall> = []
@@ -129,7 +132,7 @@ const makeNode = (
       Layer.succeed(CacheStore, store),
       Layer.succeed(InvalidationBus, bus),
       Layer.succeed(MemoryCache, memory),
-      CacheConfig.layerOf(config)
+      CacheConfig.layerOf({ ...config, policy: { ...plain, ...policy } })
     )
     const cache = yield* Scope.provide(
       build(TieredCache, Layer.fresh(TieredCache.layerParts.pipe(Layer.provide(parts)))),
@@ -174,6 +177,12 @@ const watched = (
         rows.map(({ key }) => key),
         store.fill(namespace, rows)
       ),
+    rearm: (namespace, rows) =>
+      watch(
+        "rearm",
+        rows.map(({ key }) => key),
+        store.rearm(namespace, rows)
+      ),
     write: (namespace, rows) =>
       watch(
         "write",
@@ -195,6 +204,7 @@ export const absent: CacheStore["Service"] = {
   read: (_, keys) =>
     Effect.succeed(keys.map(() => ({ _tag: "NoRow", fence: { version: 0, generation: 0, takenAt: 0 } }) as const)),
   fill: (_, rows) => Effect.succeed(rows.map(() => true)),
+  rearm: () => Effect.void,
   write: () => Effect.void,
   remove: (_, keys) => Effect.succeed(keys.map(() => false)),
   clear: () => Effect.succeed(0),

@@ -88,7 +88,67 @@ export const suite = <R, E>(
       })
     )
 
-    it.effect("an expired row is not read", () =>
+    it.effect("an expired row is read as stale until its reserve ends, and not after that", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        yield* store.write(ns, [
+          row("a", "A", { timeToLive: 60_000, staleFor: 60_000 }),
+          row("stale from the start", "B", { timeToLive: 0, staleFor: 60_000 })
+        ])
+        const [, b] = yield* store.read(ns, ["a", "stale from the start"])
+        assert(b?._tag === "Row" && b.timeToLive <= 0)
+        assertNear(b.staleTimeToLive, 60_000)
+        yield* advance(60_000)
+        assert.deepStrictEqual(yield* tags(store, ns, ["a", "stale from the start"]), ["Row", "NoRow"])
+        yield* advance(20_000)
+        const a = yield* load(store, ns, "a")
+        assert(a._tag === "Row")
+        assert.strictEqual(documentOf(a), "A")
+        assertNear(a.age, 80_000)
+        assertNear(a.timeToLive, -20_000)
+        assertNear(a.staleTimeToLive, 40_000)
+        yield* advance(40_000)
+        assert.deepStrictEqual(yield* tags(store, ns, ["a"]), ["NoRow"])
+      })
+    )
+
+    it.effect("a row may be stale for good", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        const reserves = [Infinity, Number.MAX_VALUE, 8e15, 1e15, 2 ** 31]
+        yield* store.write(
+          ns,
+          reserves.map((staleFor) => row(`${staleFor}`, 1, { timeToLive: 1000, staleFor }))
+        )
+        yield* store.write(ns, [row("fresh", 1, { timeToLive: Infinity, staleFor: 1000 })])
+        yield* advance(1000 * 86_400_000)
+        const rows = yield* store.read(ns, [...reserves.map(String), "fresh"])
+        assert.deepStrictEqual(
+          rows.map((row) => row._tag === "Row" && row.timeToLive > 0),
+          [false, false, false, false, false, true]
+        )
+        assert.deepStrictEqual(
+          rows.map(({ _tag }) => _tag),
+          ["Row", "Row", "Row", "Row", "NoRow", "Row"]
+        )
+        assert.strictEqual(rows[0]?._tag === "Row" && rows[0].staleTimeToLive, Infinity)
+        assert.strictEqual(rows[5]?._tag === "Row" && rows[5].staleTimeToLive, Infinity)
+        const scanned = yield* Stream.runCollect(store.scan(ns))
+        assert.deepStrictEqual(
+          scanned.flatMap(({ key, staleUntil }) => (staleUntil === Infinity ? [key] : [])),
+          rows
+            .flatMap((row, i) =>
+              row._tag === "Row" && row.staleTimeToLive === Infinity ? [[...reserves.map(String), "fresh"][i]!] : []
+            )
+            .toSorted()
+        )
+        assert.isTrue((yield* store.remove(ns, ["Infinity"]))[0])
+      })
+    )
+
+    it.effect("an expired row without a reserve is not read", () =>
       Effect.gen(function* () {
         const store = yield* CacheStore
         const ns = namespace()
@@ -116,6 +176,7 @@ export const suite = <R, E>(
         assert.deepStrictEqual(yield* store.read(ns, []), [])
         assert.deepStrictEqual(yield* store.fill(ns, []), [])
         assert.deepStrictEqual(yield* store.remove(ns, []), [])
+        yield* store.rearm(ns, [])
         yield* store.write(ns, [])
       })
     )
@@ -151,6 +212,13 @@ export const suite = <R, E>(
       live: (store, ns) => store.write(ns, [row("k", "old")]),
       "live for long": (store, ns) =>
         Effect.andThen(store.write(ns, [row("k", "old", { timeToLive: Infinity })]), advance(3_600_000)),
+      stale: (store, ns) =>
+        Effect.andThen(store.write(ns, [row("k", "old", { timeToLive: 1000, staleFor: 60_000 })]), advance(2000)),
+      "stale and rearmed": (store, ns) =>
+        store.write(ns, [row("k", "old", { timeToLive: 0, staleFor: 60_000 })]).pipe(
+          Effect.andThen(load(store, ns, "k")),
+          Effect.flatMap(({ fence }) => store.rearm(ns, [{ key: "k", fence, retryAfter: 10_000 }]))
+        ),
       expired: (store, ns) => Effect.andThen(store.write(ns, [row("k", "old", { timeToLive: 1000 })]), advance(2000)),
       removed: (store, ns) => store.remove(ns, ["k"]),
       cleared: (store, ns) => Effect.andThen(store.write(ns, [row("k", "old")]), store.clear(ns))
@@ -158,6 +226,8 @@ export const suite = <R, E>(
     const breaks: Record<string, (store: Store, ns: string) => Effect.Effect<unknown, unknown, R>> = {
       remove: (store, ns) => store.remove(ns, ["k"]),
       write: (store, ns) => store.write(ns, [row("k", "new")]),
+      "write of a row that is stale by now": (store, ns) =>
+        Effect.andThen(store.write(ns, [row("k", "new", { timeToLive: 1000, staleFor: Infinity })]), advance(2000)),
       "write of a row that has expired by now": (store, ns) =>
         Effect.andThen(store.write(ns, [row("k", "new", { timeToLive: 1000 })]), advance(2000)),
       "write of a row that has expired and been swept by now": (store, ns) =>
@@ -249,13 +319,22 @@ export const suite = <R, E>(
       Effect.gen(function* () {
         const store = yield* CacheStore
         const ns = namespace()
-        yield* store.write(ns, [row("live", 1), row("b", 1), row("expired", 1, { timeToLive: 1000 })])
+        yield* store.write(ns, [
+          row("live", 1),
+          row("b", 1),
+          row("stale", 1, { timeToLive: 1000, staleFor: 60_000 }),
+          row("expired", 1, { timeToLive: 1000 })
+        ])
         yield* store.remove(ns, ["b"])
         yield* advance(2000)
-        const keys = ["expired", "live", "b", "absent", "live"]
-        assert.deepStrictEqual(yield* store.remove(ns, keys), [false, true, false, false, true])
-        assert.deepStrictEqual(yield* store.remove(ns, keys), [false, false, false, false, false])
-        assert.deepStrictEqual(yield* tags(store, ns, keys), ["NoRow", "NoRow", "NoRow", "NoRow", "NoRow"])
+        const keys = ["expired", "live", "b", "stale", "absent", "live"]
+        assert.deepStrictEqual(yield* store.remove(ns, keys), [false, true, false, true, false, true])
+        const none = keys.map(() => false)
+        assert.deepStrictEqual(yield* store.remove(ns, keys), none)
+        assert.deepStrictEqual(
+          yield* tags(store, ns, keys),
+          keys.map(() => "NoRow")
+        )
       })
     )
 
@@ -264,7 +343,12 @@ export const suite = <R, E>(
         const store = yield* CacheStore
         const [ns, other] = [namespace(), namespace()]
         for (const each of [ns, other]) {
-          yield* store.write(each, [row("a", 1), row("b", 1), row("c", 1, { timeToLive: 1000 }), row("d", 1)])
+          yield* store.write(each, [
+            row("a", 1),
+            row("b", 1, { timeToLive: 1000, staleFor: 60_000 }),
+            row("c", 1, { timeToLive: 1000 }),
+            row("d", 1)
+          ])
           yield* store.remove(each, ["d", "e"])
         }
         yield* advance(2000)
@@ -286,7 +370,7 @@ export const suite = <R, E>(
         yield* store.write(ns, [row("a", 1), row("b", 1)])
         yield* store.clear(ns)
         yield* store.write(ns, [row("a", 1), row("b", 1, { timeToLive: 0 })])
-        yield* store.write(other, [row("a", 1), row("b", 1)])
+        yield* store.write(other, [row("a", 1), row("b", 1, { timeToLive: 0, staleFor: 60_000 })])
         assert.strictEqual(yield* store.clearAll, 3)
         assert.strictEqual(yield* store.clearAll, 0)
         assert.deepStrictEqual(yield* tags(store, other, ["a", "b"]), ["NoRow", "NoRow"])
@@ -343,6 +427,258 @@ export const suite = <R, E>(
       })
     )
 
+    it.effect("a row keeps how long it took to load, and whether it is a failure", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        const times = [0, 1, 0.25, 1234.5678, 8.64e15]
+        const keys = times.flatMap((_, i) => [`${i} a`, `${i} b`])
+        yield* store.write(
+          ns,
+          times.flatMap((loadTime, i) => [
+            row(`${i} a`, 1, { loadTime, isFailure: true }),
+            row(`${i} b`, 1, { loadTime: loadTime + 1, isFailure: false })
+          ])
+        )
+        const read = Effect.map(store.read(ns, keys), (rows) =>
+          rows.map((row) => row._tag === "Row" && [row.loadTime, row.isFailure])
+        )
+        assert.deepStrictEqual(
+          yield* read,
+          times.flatMap((loadTime) => [
+            [loadTime, true],
+            [loadTime + 1, false]
+          ])
+        )
+        const found = yield* store.read(ns, keys)
+        const refilled = keys.map((key, i) =>
+          fenced(row(key, 1, { loadTime: i, isFailure: i % 2 === 1 }), found[i]!.fence)
+        )
+        yield* store.fill(ns, refilled)
+        assert.deepStrictEqual(
+          yield* read,
+          keys.map((_, i) => [i, i % 2 === 1])
+        )
+      })
+    )
+
+    it.effect("a row keeps its validators, whatever they hold, until it is stored anew", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        const odd = Object.fromEntries(
+          [...oddTexts, "\u0000", "\ud800", "\u001a0000", "\\u0000"].map((text) => [text, text])
+        )
+        const validators = [{}, { etag: "" }, { "": "x" }, { etag: 'W/"abc"', "last-modified": "now" }, odd]
+        const keys = validators.map((_, i) => `${i}`)
+        const read = Effect.map(store.read(ns, keys), (rows) =>
+          rows.map((row) => (row._tag === "Row" ? row.validators : undefined))
+        )
+        yield* store.write(
+          ns,
+          validators.map((validators, i) => row(`${i}`, 1, { validators }))
+        )
+        assert.deepStrictEqual(yield* read, validators)
+        const found = yield* store.read(ns, keys)
+        const refilled = validators.toReversed()
+        yield* store.fill(
+          ns,
+          refilled.map((validators, i) => fenced(row(`${i}`, 1, { validators }), found[i]!.fence))
+        )
+        assert.deepStrictEqual(yield* read, refilled)
+        yield* store.remove(ns, keys)
+        yield* store.write(
+          ns,
+          keys.map((key) => row(key, 1))
+        )
+        assert.deepStrictEqual(
+          yield* read,
+          keys.map(() => ({}))
+        )
+      })
+    )
+
+    it.effect("any load time, kind and validators come back", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        const run = Effect.runPromiseWith(yield* Effect.context<R>())
+        const unit = fc.constantFrom(
+          "\u0000",
+          "\u001a",
+          "\ud83d",
+          "\ude00",
+          "\\",
+          '"',
+          "0",
+          "1",
+          "a",
+          "u",
+          "{",
+          "}",
+          "'"
+        )
+        const text = fc.oneof(fc.string({ unit }), fc.string({ unit: "binary" }), fc.constant("__proto__"))
+        const parts = fc.record({
+          loadTime: fc.double({ min: 0, noNaN: true, noDefaultInfinity: true }),
+          isFailure: fc.boolean(),
+          validators: fc.dictionary(text, text, { noNullPrototype: true })
+        })
+        yield* Effect.promise(() =>
+          fc.assert(
+            fc.asyncProperty(fc.array(parts, { minLength: 1, maxLength: 8, size: "max" }), (rows) =>
+              run(
+                Effect.gen(function* () {
+                  yield* store.write(
+                    ns,
+                    rows.map((parts, i) => row(`${i}`, 1, parts))
+                  )
+                  const read = yield* store.read(
+                    ns,
+                    rows.map((_, i) => `${i}`)
+                  )
+                  assert.deepStrictEqual(
+                    read.map((row) => {
+                      assert(row._tag === "Row")
+                      const { isFailure, loadTime, validators } = row
+                      return { loadTime: loadTime + 0, isFailure, validators }
+                    }),
+                    rows.map((parts) => ({ ...parts, loadTime: parts.loadTime + 0 }))
+                  )
+                })
+              )
+            ),
+            { numRuns: 100 }
+          )
+        )
+      })
+    )
+
+    it.effect("a rearmed row asks every reader not to load it anew, for a while", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        const keys = ["a", "b", "c", "x".repeat(2000)]
+        yield* store.write(
+          ns,
+          keys.map((key) => row(key, key, { timeToLive: 1000, staleFor: Infinity }))
+        )
+        yield* advance(2000)
+        assert.deepStrictEqual(yield* retries(store, ns, keys), [0, 0, 0, 0])
+        yield* rearm(store, ns, ["x".repeat(2000), "c", "a"], 60_000)
+        yield* rearm(store, ns, ["c"], 200_000)
+        const [a, b, c, x] = yield* retries(store, ns, keys)
+        assertNear(a!, 60_000)
+        assert.strictEqual(b, 0)
+        assertNear(c!, 200_000)
+        assertNear(x!, 60_000)
+        assert.deepStrictEqual((yield* store.read(ns, keys)).map(documentOf), keys)
+        yield* advance(60_000)
+        const later = yield* retries(store, ns, keys)
+        assert.deepStrictEqual([later[0], later[1], later[3]], [0, 0, 0])
+        assertNear(later[2]!, 140_000)
+        yield* rearm(store, ns, ["a", "c"], 0)
+        assert.deepStrictEqual(yield* retries(store, ns, keys), [0, 0, 0, 0])
+      })
+    )
+
+    it.effect("rearming a row does not lengthen its life", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        yield* store.write(ns, [
+          row("a", 1, { timeToLive: 0, staleFor: 60_000 }),
+          row("fresh", 1, { timeToLive: 60_000, staleFor: 60_000 }),
+          row("endless", 1, { timeToLive: 0, staleFor: Infinity })
+        ])
+        const keys = ["a", "fresh", "endless"]
+        const before = yield* store.read(ns, keys)
+        for (const retryAfter of [3_600_000, 8e15, Number.MAX_VALUE, Infinity]) {
+          yield* rearm(store, ns, keys, retryAfter)
+          const rows = yield* store.read(ns, keys)
+          assert.deepStrictEqual(documentOf(rows[0]!), 1)
+          for (const [i, row] of rows.slice(0, 2).entries()) {
+            const old = before[i]!
+            assert(row._tag === "Row" && old._tag === "Row")
+            assert.strictEqual(row.retryAfter, row.staleTimeToLive)
+            assertNear(row.age, 0)
+            assertNear(row.timeToLive, old.timeToLive)
+            assertNear(row.staleTimeToLive, old.staleTimeToLive)
+          }
+          const endless = rows[2]!
+          assert(endless._tag === "Row" && endless.staleTimeToLive === Infinity)
+          assert.isAtLeast(endless.retryAfter, 3_500_000)
+        }
+        yield* advance(60_000)
+        assert.deepStrictEqual(yield* tags(store, ns, ["a"]), ["NoRow"])
+      })
+    )
+
+    const ends: Record<string, (store: Store, ns: string, fence: Fence) => Effect.Effect<unknown, unknown, R>> = {
+      "a fill": (store, ns, fence) => store.fill(ns, [fenced(row("k", "new", { staleFor: 60_000 }), fence)]),
+      "a write": (store, ns) => store.write(ns, [row("k", "new", { timeToLive: 0, staleFor: 60_000 })]),
+      "a remove and a write": (store, ns) =>
+        Effect.andThen(
+          store.remove(ns, ["k"]),
+          store.write(ns, [row("k", "new", { timeToLive: 0, staleFor: 60_000 })])
+        ),
+      "a clear and a write": (store, ns) =>
+        Effect.andThen(store.clear(ns), store.write(ns, [row("k", "new", { timeToLive: 0, staleFor: 60_000 })]))
+    }
+    for (const [change, apply] of Object.entries(ends)) {
+      it.effect(`${change} leaves nothing of a rearm, and of a later one by somebody who read before`, () =>
+        Effect.gen(function* () {
+          const store = yield* CacheStore
+          const ns = namespace()
+          yield* store.write(ns, [row("k", "old", { timeToLive: 0, staleFor: 60_000 })])
+          const { fence } = yield* load(store, ns, "k")
+          yield* store.rearm(ns, [{ key: "k", fence, retryAfter: 30_000 }])
+          assertNear((yield* retries(store, ns, ["k"]))[0]!, 30_000)
+          yield* apply(store, ns, fence)
+          assert.deepStrictEqual(yield* retries(store, ns, ["k"]), [0])
+          yield* store.rearm(ns, [{ key: "k", fence, retryAfter: 30_000 }])
+          assert.deepStrictEqual(yield* retries(store, ns, ["k"]), [0])
+          assert.strictEqual(documentOf(yield* load(store, ns, "k")), "new")
+        })
+      )
+    }
+
+    it.effect("a rearm makes no row, and brings none back", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const [ns, other] = [namespace(), namespace()]
+        const keys = ["absent", "removed", "expired", "elsewhere"]
+        yield* store.write(ns, [row("removed", 1), row("expired", 1, { timeToLive: 0 })])
+        yield* store.write(other, [row("elsewhere", 1)])
+        yield* store.remove(ns, ["removed"])
+        yield* rearm(store, ns, keys, 60_000)
+        assert.deepStrictEqual(
+          yield* tags(store, ns, keys),
+          keys.map(() => "NoRow")
+        )
+        assert.deepStrictEqual(yield* retries(store, other, ["elsewhere"]), [0])
+        const cleared = yield* load(store, other, "elsewhere")
+        yield* store.clear(other)
+        yield* store.rearm(other, [{ key: "elsewhere", fence: cleared.fence, retryAfter: 60_000 }])
+        assert.deepStrictEqual(yield* tags(store, other, ["elsewhere"]), ["NoRow"])
+      })
+    )
+
+    it.effect("a rearm breaks no fence", () =>
+      Effect.gen(function* () {
+        const store = yield* CacheStore
+        const ns = namespace()
+        yield* store.write(ns, [row("k", "old", { timeToLive: 0, staleFor: 60_000 })])
+        const { fence } = yield* load(store, ns, "k")
+        yield* store.rearm(ns, [{ key: "k", fence, retryAfter: 30_000 }])
+        const after = yield* load(store, ns, "k")
+        assert.deepStrictEqual({ ...after.fence, takenAt: 0 }, { ...fence, takenAt: 0 })
+        assert.deepStrictEqual(yield* store.fill(ns, [fenced(row("k", "new"), fence)]), [true])
+        assert.deepStrictEqual(yield* store.fill(ns, [fenced(row("k", "late"), after.fence)]), [false])
+        assert.strictEqual(documentOf(yield* load(store, ns, "k")), "new")
+      })
+    )
+
     it.effect("a value of a mebibyte comes back whole", () =>
       Effect.gen(function* () {
         const store = yield* CacheStore
@@ -375,18 +711,21 @@ export const suite = <R, E>(
         ]
         yield* store.write(
           ns,
-          ordered.toReversed().map((key, i) => row(key, key, { tags: [`${i}`], size: i, timeToLive: 60_000 }))
+          ordered
+            .toReversed()
+            .map((key, i) => row(key, key, { tags: [`${i}`], size: i, timeToLive: 60_000, staleFor: 30_000 }))
         )
         yield* store.write(ns, [
           row("aa", 1, { timeToLive: 1000 }),
           row("ac", 1),
+          row("zy", 1, { timeToLive: 1000, staleFor: 60_000 }),
           row("zz", 1, { timeToLive: Infinity })
         ])
         yield* store.write(namespace(), [row("A", 1)])
         yield* advance(2000)
         yield* store.remove(ns, ["ac", "ad"])
         const rows = yield* Stream.runCollect(store.scan(ns))
-        const keys = [...ordered.slice(0, 9), "zz", ...ordered.slice(9)]
+        const keys = [...ordered.slice(0, 9), "zy", "zz", ...ordered.slice(9)]
         assert.deepStrictEqual(
           rows.map(({ key }) => key),
           keys
@@ -394,6 +733,7 @@ export const suite = <R, E>(
         const [first] = rows
         assert.deepStrictEqual([first?.tags, first?.size, first?.accessCount], [["13"], 13, 0])
         assertNear(first!.expiresAt - first!.createdAt, 60_000)
+        assertNear(first!.staleUntil - first!.createdAt, 90_000)
         assertNear(first!.lastAccessed - first!.createdAt, 0)
         assert.strictEqual(rows.find(({ key }) => key === "zz")?.expiresAt, Infinity)
       })
@@ -431,9 +771,12 @@ export const suite = <R, E>(
         const ns = namespace()
         yield* store.write(ns, [
           row("short", 1, { timeToLive: 1000 }),
+          row("stale", 1, { timeToLive: 1000, staleFor: 640_000 }),
+          row("stale for good", 1, { timeToLive: 1000, staleFor: Infinity }),
           row("long", 1, { timeToLive: 3_600_000 }),
           row("endless", 1, { timeToLive: Infinity })
         ])
+        yield* store.write(ns, [row("a", 1, { timeToLive: Infinity })])
         yield* store.remove(ns, ["a", "b", "c", "d"])
         yield* advance(500_000)
         assert.strictEqual(yield* store.sweep(100), 0, "a load that began before may still be under way")
@@ -443,7 +786,11 @@ export const suite = <R, E>(
         assert.strictEqual(yield* store.sweep(2), 2)
         assert.strictEqual(yield* store.sweep(100), 1)
         assert.strictEqual(yield* store.sweep(100), 0)
-        assert.deepStrictEqual(yield* tags(store, ns, ["short", "long", "endless"]), ["NoRow", "Row", "Row"])
+        const keys = ["short", "stale", "stale for good", "long", "endless"]
+        assert.deepStrictEqual(yield* tags(store, ns, keys), ["NoRow", "Row", "Row", "Row", "Row"])
+        yield* advance(40_000)
+        assert.strictEqual(yield* store.sweep(100), 1)
+        assert.deepStrictEqual(yield* tags(store, ns, keys), ["NoRow", "NoRow", "Row", "Row", "Row"])
         const { fence } = yield* load(store, ns, "short")
         assert.deepStrictEqual(yield* store.fill(ns, [fenced(row("short", 2), fence)]), [true])
       })
@@ -472,7 +819,19 @@ const namespace = () => `ns${++namespaces} `
 
 const row = (key: string, document: unknown, options?: Partial<NewRow>): NewRow => {
   const data = JSON.stringify(document)
-  return { key, data, size: Buffer.byteLength(data), schemaVersion: 1, timeToLive: 3_600_000, tags: [], ...options }
+  return {
+    key,
+    data,
+    size: Buffer.byteLength(data),
+    schemaVersion: 1,
+    timeToLive: 3_600_000,
+    staleFor: 0,
+    loadTime: 0,
+    isFailure: false,
+    validators: {},
+    tags: [],
+    ...options
+  }
 }
 
 const fenced = (row: NewRow, fence: Fence) => ({ ...row, fence })
@@ -481,6 +840,19 @@ const load = (store: Store, ns: string, key: string) => Effect.map(store.read(ns
 
 const tags = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
   Effect.map(store.read(ns, keys), (rows) => rows.map(({ _tag }) => _tag))
+
+/** How long each row asks not to be loaded anew. */
+const retries = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
+  Effect.map(store.read(ns, keys), (rows) => rows.map((row) => (row._tag === "Row" ? row.retryAfter : undefined)))
+
+/** As one who reads the rows now and whose loads fail. */
+const rearm = (store: Store, ns: string, keys: ReadonlyArray<string>, retryAfter: number) =>
+  Effect.flatMap(store.read(ns, keys), (rows) =>
+    store.rearm(
+      ns,
+      rows.map(({ fence }, i) => ({ key: keys[i]!, fence, retryAfter }))
+    )
+  )
 
 const documentOf = (row: StoredRow | NoRow): unknown => (row._tag === "Row" ? JSON.parse(row.data) : undefined)
 
@@ -547,9 +919,23 @@ type Call =
       readonly ns: number
       readonly keys: ReadonlyArray<string>
       readonly timeToLive: number
+      readonly staleFor: number
       readonly fence: number
     }
-  | { readonly _tag: "Write"; readonly ns: number; readonly keys: ReadonlyArray<string>; readonly timeToLive: number }
+  | {
+      readonly _tag: "Rearm"
+      readonly ns: number
+      readonly keys: ReadonlyArray<string>
+      readonly retryAfter: number
+      readonly fence: number
+    }
+  | {
+      readonly _tag: "Write"
+      readonly ns: number
+      readonly keys: ReadonlyArray<string>
+      readonly timeToLive: number
+      readonly staleFor: number
+    }
   | { readonly _tag: "Clear" | "Scan"; readonly ns: number }
   | { readonly _tag: "ClearAll" }
   | { readonly _tag: "Sweep"; readonly limit: number }
@@ -558,6 +944,7 @@ type Call =
 const anyNamespace = fc.nat({ max: 1 })
 const anyKeys = fc.uniqueArray(fc.constantFrom("a", "b", "c", "x".repeat(2000)), { minLength: 1, maxLength: 4 })
 const anyLife = fc.constantFrom(60_000, 600_000, 3_600_000, Infinity)
+const anyReserve = fc.constantFrom(0, 0, 600_000, 1_200_000, Infinity)
 
 const calls: fc.Arbitrary<Call> = fc.oneof(
   { arbitrary: fc.record({ _tag: fc.constant("Read" as const), ns: anyNamespace, keys: anyKeys }), weight: 5 },
@@ -567,12 +954,29 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
       ns: anyNamespace,
       keys: anyKeys,
       timeToLive: anyLife,
+      staleFor: anyReserve,
       fence: fc.nat({ max: 3 })
     }),
     weight: 6
   },
   {
-    arbitrary: fc.record({ _tag: fc.constant("Write" as const), ns: anyNamespace, keys: anyKeys, timeToLive: anyLife }),
+    arbitrary: fc.record({
+      _tag: fc.constant("Rearm" as const),
+      ns: anyNamespace,
+      keys: anyKeys,
+      retryAfter: fc.constantFrom(200_000, 1_000_000),
+      fence: fc.nat({ max: 3 })
+    }),
+    weight: 4
+  },
+  {
+    arbitrary: fc.record({
+      _tag: fc.constant("Write" as const),
+      ns: anyNamespace,
+      keys: anyKeys,
+      timeToLive: anyLife,
+      staleFor: anyReserve
+    }),
     weight: 2
   },
   { arbitrary: fc.record({ _tag: fc.constant("Remove" as const), ns: anyNamespace, keys: anyKeys }), weight: 3 },
@@ -588,7 +992,13 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
 interface Entry {
   readonly document: number
   readonly expiresAt: number
+  readonly staleUntil: number
+  readonly retryAt: number
 }
+
+// The time of the store may run on while the calls are made; the model's does not.
+const assertClose = (actual: number, expected: number) =>
+  assert.isTrue(actual === expected || Math.abs(actual - expected) < 20_000, `${actual} is not close to ${expected}`)
 
 const idOf = (ns: number, key: string) => `${ns} ${key}`
 
@@ -612,7 +1022,11 @@ const againstModel = <R>(
     let time = 0
     const live = (id: string) => {
       const entry = entries.get(id)
-      return entry !== undefined && entry.expiresAt > time ? entry : undefined
+      return entry !== undefined && entry.staleUntil > time ? entry : undefined
+    }
+    const stored = (document: number, { staleFor, timeToLive }: Pick<NewRow, "staleFor" | "timeToLive">): Entry => {
+      const expiresAt = time + timeToLive
+      return { document, expiresAt, staleUntil: expiresAt + staleFor, retryAt: 0 }
     }
     const liveIds = (ns: number) => [...entries.keys()].filter((id) => id.startsWith(`${ns} `) && live(id))
     const change = (id: string, entry: Entry | undefined) => {
@@ -633,9 +1047,12 @@ const againstModel = <R>(
         case "Read": {
           for (const [i, row] of (yield* store.read(names[call.ns]!, call.keys)).entries()) {
             const id = idOf(call.ns, call.keys[i]!)
-            assert.strictEqual(documentOf(row), live(id)?.document)
-            if (row._tag === "Row" && live(id)!.expiresAt !== Infinity) {
-              assert.isTrue(Math.abs(row.timeToLive - (live(id)!.expiresAt - time)) < 20_000)
+            const entry = live(id)
+            assert.strictEqual(documentOf(row), entry?.document)
+            if (row._tag === "Row" && entry !== undefined) {
+              assertClose(row.timeToLive, entry.expiresAt - time)
+              assertClose(row.staleTimeToLive, entry.staleUntil - time)
+              assertClose(row.retryAfter, Math.max(0, entry.retryAt - time))
             }
             seen.set(id, [{ fence: row.fence, tick, at: time }, ...(seen.get(id) ?? [])])
           }
@@ -650,13 +1067,31 @@ const againstModel = <R>(
           const filled = yield* store.fill(
             names[call.ns]!,
             chosen.map(({ key, fence, document }) =>
-              fenced(row(key, document, { timeToLive: call.timeToLive }), fence.fence)
+              fenced(row(key, document, { timeToLive: call.timeToLive, staleFor: call.staleFor }), fence.fence)
             )
           )
           for (const [i, { key, fence, document }] of chosen.entries()) {
             const id = idOf(call.ns, key)
             assert.strictEqual(filled[i], (changed.get(id) ?? 0) <= fence.tick, `fill of ${key}`)
-            if (filled[i] === true) change(id, { document, expiresAt: time + call.timeToLive })
+            if (filled[i] === true) change(id, stored(document, call))
+          }
+          break
+        }
+        case "Rearm": {
+          const chosen = call.keys.flatMap((key) => {
+            const fences = seen.get(idOf(call.ns, key)) ?? []
+            const fence = fences[Math.min(call.fence, fences.length - 1)]
+            return fence === undefined ? [] : [{ key, fence }]
+          })
+          yield* store.rearm(
+            names[call.ns]!,
+            chosen.map(({ key, fence: { fence } }) => ({ key, fence, retryAfter: call.retryAfter }))
+          )
+          for (const { key, fence } of chosen) {
+            const id = idOf(call.ns, key)
+            const entry = live(id)
+            if (entry === undefined || (changed.get(id) ?? 0) > fence.tick) continue
+            entries.set(id, { ...entry, retryAt: Math.min(entry.staleUntil, time + call.retryAfter) })
           }
           break
         }
@@ -664,9 +1099,9 @@ const againstModel = <R>(
           const document = ++tick
           yield* store.write(
             names[call.ns]!,
-            call.keys.map((key) => row(key, document, { timeToLive: call.timeToLive }))
+            call.keys.map((key) => row(key, document, { timeToLive: call.timeToLive, staleFor: call.staleFor }))
           )
-          for (const key of call.keys) change(idOf(call.ns, key), { document, expiresAt: time + call.timeToLive })
+          for (const key of call.keys) change(idOf(call.ns, key), stored(document, call))
           break
         }
         case "Remove": {

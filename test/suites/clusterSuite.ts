@@ -94,7 +94,17 @@ export const clusterSuite = (test: Test): void => {
       const { began, end, loader } = controlled<number>()
       const load = yield* start(b.cache.getOrSetMany(ns, ["a", "b", "c"], () => Effect.map(loader, (n) => [n, n, n])))
       yield* began
-      const row = { data: "2", size: 1, schemaVersion: 1, timeToLive: 60_000, tags: [] }
+      const row = {
+        data: "2",
+        size: 1,
+        schemaVersion: 1,
+        timeToLive: 60_000,
+        staleFor: 0,
+        loadTime: 0,
+        isFailure: false,
+        validators: {},
+        tags: []
+      }
       yield* store.write(ns.name, [{ ...row, key: "a" }])
       yield* store.remove(ns.name, ["b"])
       yield* end(Exit.succeed(1))

@@ -1,19 +1,21 @@
 /** What the cache does about a store that fails (a double), with `TestClock`. */
 import { assert } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, Fiber, Logger, Option, Schema, Stream } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, Fiber, Latch, Logger, Option, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import type { CacheConfigInput } from "../../src/CacheConfig.ts"
 import type { CacheError } from "../../src/CacheError.ts"
 import { CacheStore } from "../../src/CacheStore.ts"
-import { breakable, type Fault } from "./brokenStore.ts"
+import type { Namespace } from "../../src/index.ts"
+import { breakable, type Fault, slowness } from "./brokenStore.ts"
 import { type CacheNode, controlled, counting, start, type Test, type World } from "./cacheNode.ts"
 
 const settings = { store: { readTimeout: "500 millis", writeTimeout: "2 seconds" } } as const
 
 /** A node over a store that can be broken, and another over the same store, sound. */
-const nodes = (world: World) =>
+const nodes = (world: World, store: CacheConfigInput["store"] = {}) =>
   Effect.gen(function* () {
     const broken = breakable(yield* CacheStore)
-    const a = yield* world.node({ store: broken.store, config: settings })
+    const a = yield* world.node({ store: broken.store, config: { store: { ...settings.store, ...store } } })
     return { ...broken, a, b: yield* world.node(), ns: world.namespace({ value: Schema.Int }) }
   })
 
@@ -31,9 +33,22 @@ const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 const reasonOf = (exit: Exit.Exit<unknown, unknown>) =>
   Exit.isFailure(exit) ? (Cause.squash(exit.cause) as CacheError).reason._tag : "none"
 
+const removals: Record<
+  string,
+  (node: CacheNode, ns: Namespace.Namespace<string, number>) => Effect.Effect<unknown, CacheError>
+> = {
+  invalidate: ({ cache }, ns) => cache.invalidate(ns, "a"),
+  invalidateMany: ({ cache }, ns) => cache.invalidateMany(ns, ["a", "b"]),
+  clear: ({ cache }, ns) => cache.clear(ns),
+  clearAll: ({ cache }) => cache.clearAll,
+  "set with timeToLive 0": ({ cache }, ns) => cache.set(ns, "a", 2, { timeToLive: 0 })
+}
+
+const operationsOf = ({ calls }: CacheNode) => calls.map(({ operation }) => operation)
+
 export const faultSuite = (test: Test): void => {
-  const faults: ReadonlyArray<Fault> = ["fails", "hangs", "late"]
-  const reasons = { fails: "StoreUnavailable", hangs: "StoreTimeout", late: "StoreTimeout", dies: "StoreUnavailable" }
+  const faults = ["fails", "hangs", "late"] as const satisfies ReadonlyArray<Fault>
+  const reasons = { fails: "StoreUnavailable", hangs: "StoreTimeout", late: "StoreTimeout" }
 
   for (const fault of faults) {
     test(`C38 a store that ${fault} keeps no read of a recovering namespace from its answer`, (world) =>
@@ -88,7 +103,9 @@ export const faultSuite = (test: Test): void => {
         assert.strictEqual(reasonOf(failed), reasons[fault])
       }))
 
-    test(`a set that the store ${fault === "late" ? "took and did not confirm" : fault} is a CacheError, and leaves nothing stale in memory`, (world) =>
+    const fails = fault === "late" ? "took and did not confirm" : fault
+
+    test(`a set that the store ${fails} is a CacheError: memory keeps the value, and the row goes once it can`, (world) =>
       Effect.gen(function* () {
         const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
         yield* a.cache.set(ns, "a", 1)
@@ -96,23 +113,35 @@ export const faultSuite = (test: Test): void => {
         breakStore(fault)
         assert.strictEqual(reasonOf(yield* inTime(a.cache.set(ns, "a", 2))), reasons[fault])
         assert.strictEqual(reasonOf(yield* inTime(a.cache.setMany(ns, [["a", 2]]))), reasons[fault])
-        assert.strictEqual(a.memory.entries + b.memory.entries, 0)
+        a.calls.length = 0
+        assert.strictEqual(yield* a.cache.getOrSet(ns, "a", Effect.die("not to be run")), 2)
+        assert.deepStrictEqual(a.calls, [])
         assert.strictEqual((yield* a.cache.statsOf(ns)).sets, 1)
+        // The others were told; a store that does what it is asked has even removed the row.
+        assert.strictEqual(b.memory.entries, 0)
+        assert.deepStrictEqual(yield* b.cache.get(ns, "a"), fault === "late" ? Option.none() : Option.some(1))
         mend()
-        const stored = Option.some(fault === "late" ? 2 : 1)
-        for (const { cache } of [a, b]) assert.deepStrictEqual(yield* cache.get(ns, "a"), stored)
+        yield* world.advance("10 seconds")
+        assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.none())
+        assert.deepStrictEqual(yield* a.cache.get(ns, "a"), Option.some(2))
+        assert.strictEqual((yield* a.cache.health).status, "Up")
       }))
 
-    const removals: Record<
-      string,
-      (node: CacheNode, ns: Parameters<typeof node.cache.clear<string, number>>[0]) => Effect.Effect<unknown, unknown>
-    > = {
-      invalidate: ({ cache }, ns) => cache.invalidate(ns, "a"),
-      invalidateMany: ({ cache }, ns) => cache.invalidateMany(ns, ["a", "b"]),
-      clear: ({ cache }, ns) => cache.clear(ns),
-      clearAll: ({ cache }) => cache.clearAll,
-      "set with timeToLive 0": ({ cache }, ns) => cache.set(ns, "a", 2, { timeToLive: 0 })
-    }
+    test(`a set that the store ${fails} leaves nothing in the memory of a namespace that fails, and the row is what it is`, (world) =>
+      Effect.gen(function* () {
+        const { a, b, break: breakStore, mend } = yield* nodes(world)
+        const strict = world.namespace({ value: Schema.Int, onStoreFailure: "fail" })
+        yield* a.cache.set(strict, "a", 1)
+        yield* b.cache.get(strict, "a")
+        breakStore(fault)
+        assert.strictEqual(reasonOf(yield* inTime(a.cache.set(strict, "a", 2))), reasons[fault])
+        assert.strictEqual(a.memory.entries + b.memory.entries, 0)
+        mend()
+        yield* world.advance("10 seconds")
+        const stored = Option.some(fault === "late" ? 2 : 1)
+        for (const { cache } of [a, b]) assert.deepStrictEqual(yield* cache.get(strict, "a"), stored)
+      }))
+
     for (const [name, remove] of Object.entries(removals)) {
       test(`C45 ${name} that the store ${fault === "late" ? "did and did not confirm" : fault} is a CacheError, and empties memory everywhere all the same`, (world) =>
         Effect.gen(function* () {
@@ -188,6 +217,387 @@ export const faultSuite = (test: Test): void => {
         assert(reason._tag === "StoreTimeout")
         assert.strictEqual(reason.timeout, 2000)
       }
+      mend()
+    }))
+
+  for (const [name, remove] of Object.entries(removals)) {
+    test(`C45 C46 until ${name} that failed is done, its process does not read the old row back; when it is, all hear of it again`, (world) =>
+      Effect.gen(function* () {
+        const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
+        yield* a.cache.set(ns, "a", 1)
+        breakStore("fails", "remove", "clear", "clearAll")
+        assert.strictEqual(reasonOf(yield* Effect.exit(remove(a, ns))), "StoreUnavailable")
+        yield* world.advance("10 seconds")
+        assert.deepStrictEqual(yield* a.cache.get(ns, "a"), Option.none())
+        assert.deepStrictEqual(yield* a.cache.getMany(ns, ["a"]), [Option.none()])
+        // Another process knows nothing of that.
+        assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.some(1))
+        assert.strictEqual(b.memory.entries, 1)
+        mend()
+        yield* world.advance("10 seconds")
+        assert.strictEqual(b.memory.entries, 0)
+        for (const { cache } of [a, b]) assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.none())
+        a.calls.length = 0
+        yield* world.advance("1 minute")
+        assert.deepStrictEqual(a.calls, [])
+      }))
+
+    test(`C45 ${name} that is interrupted counts as not told, and is done in the background`, (world) =>
+      Effect.gen(function* () {
+        const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
+        yield* a.cache.set(ns, "a", 1)
+        breakStore("hangs", "remove", "clear", "clearAll")
+        const removal = yield* start(remove(a, ns))
+        yield* Fiber.interrupt(removal)
+        mend()
+        assert.deepStrictEqual(yield* a.cache.get(ns, "a"), Option.none())
+        assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.some(1))
+        yield* world.advance("10 seconds")
+        for (const { cache } of [a, b]) assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.none())
+      }))
+  }
+
+  test("C45 a load of a key whose removal is pending runs the loader, and what it stores is not removed again", (world) =>
+    Effect.gen(function* () {
+      const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
+      yield* a.cache.set(ns, "a", 1)
+      breakStore("fails", "remove")
+      yield* Effect.exit(a.cache.invalidate(ns, "a"))
+      assert.strictEqual(yield* a.cache.getOrSet(ns, "a", Effect.succeed(2)), 2)
+      mend()
+      yield* world.advance("10 seconds")
+      assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.some(2))
+      assert.strictEqual((yield* a.cache.health).status, "Up")
+    }))
+
+  test("C45 what is set or cleared while a removal is pending wins over it", (world) =>
+    Effect.gen(function* () {
+      const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
+      const keys = ["set", "set elsewhere after a clear", "left"]
+      yield* a.cache.setMany(
+        ns,
+        keys.map((key) => [key, 1])
+      )
+      breakStore("fails", "remove")
+      yield* Effect.exit(a.cache.invalidateMany(ns, keys))
+      yield* a.cache.set(ns, "set", 2)
+      yield* world.advance("10 seconds")
+      assert.deepStrictEqual(yield* a.cache.getMany(ns, keys), [Option.some(2), Option.none(), Option.none()])
+      yield* a.cache.clear(ns)
+      yield* b.cache.set(ns, "set elsewhere after a clear", 3)
+      mend()
+      a.calls.length = 0
+      yield* world.advance("10 seconds")
+      assert.deepStrictEqual(a.calls, [])
+      for (const { cache } of [a, b]) {
+        assert.deepStrictEqual(yield* cache.getMany(ns, keys), [Option.none(), Option.some(3), Option.none()])
+      }
+    }))
+
+  test("C45 more pending keys than maxPendingInvalidations become their namespace, and no other", (world) =>
+    Effect.gen(function* () {
+      const { a, b, break: breakStore, mend, ns } = yield* nodes(world, { maxPendingInvalidations: 3 })
+      const other = world.namespace({ value: Schema.Int })
+      const keys = ["a", "b", "c", "d"]
+      for (const space of [ns, other])
+        yield* a.cache.setMany(
+          space,
+          [...keys, "e"].map((key) => [key, 1])
+        )
+      breakStore("fails", "remove", "clear")
+      yield* Effect.exit(a.cache.invalidateMany(other, keys.slice(1)))
+      yield* Effect.exit(a.cache.invalidateMany(ns, keys))
+      mend()
+      a.calls.length = 0
+      for (let statement = 0; statement < 2; statement++) yield* world.advance("10 seconds")
+      assert.deepStrictEqual(a.calls.map(({ keys, operation }) => [operation, ...keys]).toSorted(), [
+        ["clear"],
+        ["remove", "b", "c", "d"]
+      ])
+      assert.deepStrictEqual(yield* b.cache.get(ns, "e"), Option.none())
+      assert.deepStrictEqual(yield* b.cache.getMany(other, ["a", "b", "e"]), [
+        Option.some(1),
+        Option.none(),
+        Option.some(1)
+      ])
+    }))
+
+  test("C45 what is pending when the cache closes is tried once more", (world) =>
+    Effect.gen(function* () {
+      const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
+      yield* a.cache.set(ns, "a", 1)
+      breakStore("fails", "remove")
+      yield* Effect.exit(a.cache.invalidate(ns, "a"))
+      yield* b.cache.get(ns, "a")
+      // The next try is some seconds away.
+      yield* world.advance("10 seconds")
+      mend()
+      yield* a.close
+      assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.none())
+    }))
+
+  test("C46 a fill that the store failed or refused is announced to nobody; a set that failed is, since it may have happened", (world) =>
+    Effect.gen(function* () {
+      const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
+      yield* a.cache.set(ns, "a", 1)
+      yield* b.cache.get(ns, "a")
+      breakStore("fails", "fill")
+      yield* a.cache.getOrSet(ns, "a", Effect.succeed(2), { force: true })
+      assert.strictEqual(b.memory.entries, 1)
+      mend()
+      const fill = a.hold("fill", "before")
+      const refused = yield* start(a.cache.getOrSet(ns, "a", Effect.succeed(3), { force: true }))
+      yield* fill.reached
+      yield* (yield* CacheStore).remove(ns.name, ["a"])
+      yield* fill.release
+      yield* Fiber.join(refused)
+      assert.strictEqual((yield* a.cache.statsOf(ns)).store.refused, 1)
+      assert.strictEqual(b.memory.entries, 1)
+      breakStore("fails")
+      yield* Effect.exit(a.cache.set(ns, "a", 4))
+      assert.strictEqual(b.memory.entries, 0)
+      mend()
+    }))
+
+  test("C44 with storeWrites background a load does not wait for the store: memory has the value at once, the store soon", (world) =>
+    Effect.gen(function* () {
+      const { a, b } = yield* nodes(world)
+      const ns = world.namespace({ value: Schema.Int, storeWrites: "background" })
+      const fill = a.hold("fill", "before")
+      assert.strictEqual(yield* a.cache.getOrSet(ns, "a", Effect.succeed(1)), 1)
+      yield* fill.reached
+      const many = a.cache.getOrSetMany(ns, ["b", "c"], () => Effect.succeed([2, 3]))
+      assert.deepStrictEqual(yield* many, [2, 3])
+      const found = yield* a.cache.getOrSetEntry(ns, "a", Effect.die("not to be run"))
+      assert.deepStrictEqual([found.value, found.origin], [1, "memory"])
+      assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.none())
+      yield* fill.release
+      yield* world.advance("1 milli")
+      assert.deepStrictEqual(yield* b.cache.getMany(ns, ["a", "b", "c"]), [1, 2, 3].map(Option.some))
+      const filled = a.calls.filter(({ operation }) => operation === "fill")
+      assert.deepStrictEqual(
+        filled.map(({ keys }) => keys),
+        [["a"], ["b", "c"]]
+      )
+    }))
+
+  test("C44 with storeWrites background a set is awaited all the same", (world) =>
+    Effect.gen(function* () {
+      const { a, b } = yield* nodes(world)
+      const ns = world.namespace({ value: Schema.Int, storeWrites: "background" })
+      const write = a.hold("write", "before")
+      const set = yield* start(a.cache.set(ns, "a", 1))
+      yield* write.reached
+      assert.isUndefined(set.pollUnsafe())
+      yield* write.release
+      yield* Fiber.join(set)
+      assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.some(1))
+    }))
+
+  test("C44 a background write that the store refuses is dropped from memory, and counted", (world) =>
+    Effect.gen(function* () {
+      const { a } = yield* nodes(world)
+      const ns = world.namespace({ value: Schema.Int, storeWrites: "background" })
+      const fill = a.hold("fill", "before")
+      yield* a.cache.getOrSet(ns, "a", Effect.succeed(1))
+      yield* fill.reached
+      yield* (yield* CacheStore).remove(ns.name, ["a"])
+      assert.strictEqual(a.memory.entries, 1)
+      yield* fill.release
+      yield* world.advance("1 milli")
+      assert.strictEqual(a.memory.entries, 0)
+      assert.strictEqual((yield* a.cache.statsOf(ns)).store.refused, 1)
+    }))
+
+  test("C44 a background write that the store fails is counted, and memory keeps the value", (world) =>
+    Effect.gen(function* () {
+      const { a, b, break: breakStore, mend } = yield* nodes(world)
+      const ns = world.namespace({ value: Schema.Int, storeWrites: "background", onStoreFailure: "fail" })
+      breakStore("hangs", "fill")
+      assert.strictEqual(yield* a.cache.getOrSet(ns, "a", Effect.succeed(1)), 1)
+      yield* world.advance("2 seconds")
+      mend()
+      yield* world.advance("10 seconds")
+      assert.strictEqual((yield* a.cache.statsOf(ns)).store.errors, 1)
+      assert.deepStrictEqual(yield* a.cache.get(ns, "a"), Option.some(1))
+      assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.none())
+    }))
+
+  test("C44 closing the cache stores what was still to be stored in the background", (world) =>
+    Effect.gen(function* () {
+      const { a, b } = yield* nodes(world)
+      const ns = world.namespace({ value: Schema.Int, storeWrites: "background" })
+      const fill = a.hold("fill", "before")
+      yield* a.cache.getOrSet(ns, "a", Effect.succeed(1))
+      yield* fill.reached
+      yield* a.cache.getOrSet(ns, "b", Effect.succeed(2))
+      const closing = yield* start(a.close)
+      assert.isUndefined(closing.pollUnsafe())
+      yield* fill.release
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(yield* b.cache.getMany(ns, ["a", "b"]), [Option.some(1), Option.some(2)])
+    }))
+
+  test("C44 when maxPendingWrites are waiting the oldest background write is dropped and counted", (world) =>
+    Effect.gen(function* () {
+      const { a, b } = yield* nodes(world, { maxPendingWrites: 2 })
+      const ns = world.namespace({ key: Schema.Int, value: Schema.Int, storeWrites: "background" })
+      const fill = a.hold("fill", "before")
+      const keys = [0, 1, 2, 3]
+      for (const key of keys) {
+        yield* a.cache.getOrSet(ns, key, Effect.succeed(key))
+        if (key === 0) yield* fill.reached
+      }
+      yield* fill.release
+      yield* world.advance("1 milli")
+      assert.strictEqual((yield* a.cache.statsOf(ns)).store.dropped, 1)
+      assert.deepStrictEqual(yield* a.cache.getMany(ns, keys), keys.map(Option.some))
+      const stored = yield* b.cache.getMany(ns, keys)
+      assert.deepStrictEqual(stored, [Option.some(0), Option.none(), Option.some(2), Option.some(3)])
+    }))
+
+  for (const fault of ["fails", "hangs", "dies"] as const) {
+    test(`C70 a store that ${fault}: each operation of the cache does what it can, or says that it could not`, (world) =>
+      Effect.gen(function* () {
+        // Not a breaker's doing.
+        const { a, break: breakStore, mend, ns } = yield* nodes(world, { breakerFailures: 1000 })
+        const { cache } = a
+        const many = (missing: ReadonlyArray<string>) => Effect.succeed(missing.map(() => 7))
+        const works: ReadonlyArray<readonly [name: string, call: Effect.Effect<unknown, unknown>, answer: unknown]> = [
+          ["get is a miss", cache.get(ns, "a"), Option.none()],
+          ["getEntry finds nothing", cache.getEntry(ns, "a"), Option.none()],
+          ["getMany finds nothing", cache.getMany(ns, ["a", "b"]), [Option.none(), Option.none()]],
+          ["getOrSet gives what it loads", cache.getOrSet(ns, "a", Effect.succeed(7)), 7],
+          ["cached gives what it loads", cache.cached(ns, () => Effect.succeed(7))("b"), 7],
+          ["getOrSetMany gives what it loads", cache.getOrSetMany(ns, ["a", "c", "d"], many), [7, 7, 7]]
+        ]
+        const fails: ReadonlyArray<readonly [name: string, call: Effect.Effect<unknown, unknown>]> = [
+          ["set", cache.set(ns, "e", 1)],
+          ["setMany", cache.setMany(ns, [["e", 1]])],
+          ["invalidate", cache.invalidate(ns, "e")],
+          ["invalidateMany", cache.invalidateMany(ns, ["e", "f"])],
+          ["clear", cache.clear(ns)],
+          ["clearAll", cache.clearAll],
+          ["keys", Stream.runCollect(cache.keys(ns))]
+        ]
+        breakStore(fault)
+        for (const [name, call, answer] of works) {
+          assert.deepStrictEqual(yield* inTime(call), Exit.succeed(answer), name)
+        }
+        // A read that failed gave no fence, so nothing was written after it.
+        assert.deepStrictEqual(new Set(operationsOf(a)), new Set(["read"]))
+        const reason = fault === "hangs" ? "StoreTimeout" : "StoreUnavailable"
+        for (const [name, call] of fails) assert.strictEqual(reasonOf(yield* inTime(call)), reason, name)
+        mend()
+      }))
+  }
+
+  test("C40 the breaker has no switch: where it takes more failures than will ever come, every read asks the store and waits its time", (world) =>
+    Effect.gen(function* () {
+      const off = { breakerFailures: Number.MAX_SAFE_INTEGER }
+      const { a, break: breakStore, mend, ns } = yield* nodes(world, off)
+      breakStore("fails")
+      for (let i = 0; i < 1000; i++) yield* a.cache.get(ns, `${i}`)
+      breakStore("hangs")
+      const last = yield* start(a.cache.get(ns, "last"))
+      yield* TestClock.adjust("499 millis")
+      assert.isUndefined(last.pollUnsafe())
+      yield* TestClock.adjust("1 milli")
+      assert.deepStrictEqual(yield* Fiber.join(last), Option.none())
+      const { store } = yield* a.cache.statsOf(ns)
+      assert.deepStrictEqual([store.errors, store.skipped], [1001, 0])
+      mend()
+      yield* a.cache.set(ns, "a", 1)
+      assert.deepStrictEqual(yield* a.cache.get(ns, "a", { skip: "memory" }), Option.some(1))
+    }))
+
+  test("C40 no herd greets a store that returns: of a thousand callers one asks it, and the others when that went well", (world) =>
+    Effect.gen(function* () {
+      const sound = yield* CacheStore
+      const answers = Latch.makeUnsafe()
+      let asking = 0
+      let most = 0
+      const counted = {
+        ...sound,
+        read: (namespace: string, keys: ReadonlyArray<string>) =>
+          Effect.suspend(() => {
+            most = Math.max(most, ++asking)
+            return Effect.andThen(answers.await, sound.read(namespace, keys))
+          }).pipe(Effect.ensuring(Effect.sync(() => asking--)))
+      }
+      const broken = breakable(counted)
+      const a = yield* world.node({ store: broken.store, config: settings })
+      const ns = world.namespace({ key: Schema.Int, value: Schema.Int })
+      const crowd = (from: number, size: number) =>
+        Effect.forEach(
+          Array.from({ length: size }, (_, i) => from + i),
+          (key) => start(a.cache.getOrSet(ns, key, Effect.succeed(key)))
+        )
+      broken.break("fails")
+      yield* Effect.forEach(yield* crowd(0, 10), Fiber.join)
+      broken.mend()
+      a.calls.length = 0
+      yield* Effect.forEach(yield* crowd(10, 10), Fiber.join)
+      assert.deepStrictEqual(a.calls, [])
+
+      yield* world.advance("1 second")
+      const greeting = yield* crowd(1000, 1000)
+      yield* Effect.forEach(greeting.slice(1), Fiber.join)
+      // All but the probe have their values, and no time has passed.
+      assert.isUndefined(greeting[0]!.pollUnsafe())
+      assert.deepStrictEqual([most, a.calls.length], [1, 1])
+      yield* answers.open
+      assert.strictEqual(yield* Fiber.join(greeting[0]!), 1000)
+      yield* answers.close
+      const after = yield* crowd(2000, 100)
+      assert.strictEqual(most, 100)
+      yield* answers.open
+      yield* Effect.forEach(after, Fiber.join)
+      const { store } = yield* a.cache.statsOf(ns)
+      assert.deepStrictEqual([store.requests, store.errors, store.skipped], [1120, 5, 5 + 10 + 999])
+    }))
+
+  test("a store that is up and has yet to be told of an invalidation is degraded, since that failed", (world) =>
+    Effect.gen(function* () {
+      const { a, break: breakStore, mend, ns } = yield* nodes(world)
+      yield* a.cache.set(ns, "a", 1)
+      yield* world.advance("1 minute")
+      const since = yield* Clock.currentTimeMillis
+      breakStore("hangs", "remove")
+      const removal = yield* start(a.cache.invalidate(ns, "a"))
+      yield* Fiber.interrupt(removal)
+      yield* world.advance("1 second")
+      const { components, ...whole } = yield* a.cache.health
+      assert.deepStrictEqual(whole, { status: "Degraded", since })
+      assert.deepStrictEqual([components.store.status, components.store.since], ["Degraded", since])
+      assert.include(components.store.problem, "1 invalidation")
+      mend()
+      yield* world.advance("20 seconds")
+      assert.strictEqual((yield* a.cache.health).status, "Up")
+    }))
+
+  test("C39 with something stale at hand the store is waited for no longer than softReadTimeout, and has not failed by that", (world) =>
+    Effect.gen(function* () {
+      const { a, break: breakStore, mend } = yield* nodes(world, { softReadTimeout: "100 millis" })
+      const ns = world.namespace({ value: Schema.Int, timeToLive: "1 minute", staleIfError: "10 minutes" })
+      const { loader, runs } = counting()
+      yield* a.cache.set(ns, "a", 7)
+      yield* world.advance("61 seconds")
+      breakStore("slow", "read")
+      const stale = yield* start(a.cache.getOrSet(ns, "a", loader))
+      yield* TestClock.adjust("99 millis")
+      assert.strictEqual(runs(), 0)
+      yield* TestClock.adjust("1 milli")
+      assert.strictEqual(yield* Fiber.join(stale), 1)
+      const absent = yield* start(a.cache.getOrSet(ns, "b", loader))
+      yield* TestClock.adjust(slowness - 1)
+      assert.strictEqual(runs(), 1)
+      yield* TestClock.adjust("1 milli")
+      assert.strictEqual(yield* Fiber.join(absent), 2)
+      mend()
+      const { store } = yield* a.cache.statsOf(ns)
+      assert.deepStrictEqual([store.requests, store.misses, store.errors], [2, 2, 0])
+      assert.strictEqual((yield* a.cache.health).status, "Up")
     }))
 
   test("with the store away, a hit in memory asks nobody and waits for nothing", (world) =>

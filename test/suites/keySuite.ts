@@ -255,7 +255,17 @@ export const listSuite = (test: Test): void => {
       const { cache } = yield* node()
       const store = yield* CacheStore
       const ns = namespace({ key: Schema.Int, value: Schema.Int })
-      const row = { size: 1, schemaVersion: 1, timeToLive: 60_000, tags: [], data: "1" }
+      const row = {
+        size: 1,
+        schemaVersion: 1,
+        timeToLive: 60_000,
+        staleFor: 0,
+        loadTime: 0,
+        isFailure: false,
+        validators: {},
+        tags: [],
+        data: "1"
+      }
       const keys = ["1", "1.5", "two", "", "[]", "3"]
       yield* store.write(
         ns.name,

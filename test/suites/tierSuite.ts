@@ -3,7 +3,7 @@ import { assert } from "@effect/vitest"
 import { Effect, Fiber, Logger, Option, Schema, SchemaTransformation, Tracer } from "effect"
 import { CacheStore } from "../../src/CacheStore.ts"
 import { Namespace } from "../../src/index.ts"
-import type { Tier } from "../../src/Operations.ts"
+import type { Skip, Tier } from "../../src/Operations.ts"
 import { counting, start, type Test } from "./cacheNode.ts"
 
 /** The log lines of an effect. */
@@ -14,6 +14,22 @@ const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
   })
   return Effect.map(Effect.provide(effect, Logger.layer([capture])), () => lines)
 }
+
+/** What a row is beside its key and its document. */
+const row = {
+  size: 1,
+  schemaVersion: 1,
+  timeToLive: 60_000,
+  staleFor: 0,
+  loadTime: 0,
+  isFailure: false,
+  validators: {},
+  tags: []
+}
+
+/** Whether what the store has of such a key is not to be looked at. */
+const isSkipped = (skip: Skip | ReadonlyArray<Skip>, key: string) =>
+  [skip].flat().some((way) => way === "storeRead" || (way === "storeReadWhenStale" && key === "stale in memory"))
 
 export const tierSuite = (test: Test): void => {
   test("C35 what only the store has is promoted to memory, with its creation and its end", ({
@@ -111,6 +127,70 @@ export const tierSuite = (test: Test): void => {
       }
     }))
 
+  /** Memory has 1 and the store 2, or neither has anything; the loader brings 3. */
+  const skips: ReadonlyArray<
+    readonly [
+      skip: Skip | ReadonlyArray<Skip>,
+      key: "cached" | "absent" | "stale in memory",
+      value: string,
+      calls: string,
+      memory: number | undefined,
+      store: number | undefined
+    ]
+  > = [
+    [[], "cached", "1 memory", "", 1, 2],
+    ["memory", "cached", "2 store", "read", 1, 2],
+    ["memoryRead", "cached", "2 store", "read", 2, 2],
+    ["memoryWrite", "cached", "1 memory", "", 1, 2],
+    ["store", "cached", "1 memory", "", 1, 2],
+    ["storeRead", "cached", "1 memory", "", 1, 2],
+    ["storeWrite", "cached", "1 memory", "", 1, 2],
+    ["storeReadWhenStale", "cached", "1 memory", "", 1, 2],
+    [["memoryRead", "memoryWrite"], "cached", "2 store", "read", 1, 2],
+    [["memoryRead", "storeRead"], "cached", "3 loader", "read fill", 3, 3],
+    [["memory", "storeRead"], "cached", "3 loader", "read fill", 1, 3],
+    [["memoryRead", "store"], "cached", "3 loader", "", 3, 2],
+    [["memory", "store"], "cached", "3 loader", "", 1, 2],
+    [[], "absent", "3 loader", "read fill", 3, 3],
+    ["memory", "absent", "3 loader", "read fill", undefined, 3],
+    ["memoryRead", "absent", "3 loader", "read fill", 3, 3],
+    ["memoryWrite", "absent", "3 loader", "read fill", undefined, 3],
+    ["store", "absent", "3 loader", "", 3, undefined],
+    ["storeRead", "absent", "3 loader", "read fill", 3, 3],
+    ["storeWrite", "absent", "3 loader", "read", 3, undefined],
+    [["storeRead", "storeWrite"], "absent", "3 loader", "", 3, undefined],
+    [["memoryWrite", "storeWrite"], "absent", "3 loader", "read", undefined, undefined],
+    ["storeReadWhenStale", "absent", "3 loader", "read fill", 3, 3],
+    [[], "stale in memory", "2 store", "read", 2, 2],
+    ["memoryRead", "stale in memory", "2 store", "read", 2, 2],
+    ["memoryWrite", "stale in memory", "2 store", "read", undefined, 2],
+    ["store", "stale in memory", "3 loader", "", 3, 2],
+    ["storeRead", "stale in memory", "3 loader", "read fill", 3, 3],
+    ["storeReadWhenStale", "stale in memory", "3 loader", "read fill", 3, 3],
+    [["storeReadWhenStale", "storeWrite"], "stale in memory", "3 loader", "", 3, 2]
+  ]
+  for (const [skip, key, value, calls, inMemory, inStore] of skips) {
+    const named = typeof skip === "string" ? skip : skip.length === 0 ? "nothing" : skip.join(" and ")
+    test(`C43 with ${named} skipped, a key that is ${key} gives ${value}`, ({ advance, namespace, node }) =>
+      Effect.gen(function* () {
+        const { cache, ...a } = yield* node()
+        const store = yield* CacheStore
+        const ns = namespace({ value: Schema.Int, timeToLive: "1 minute", staleIfError: "10 minutes" })
+        if (key !== "absent") yield* cache.set(ns, "a", 1)
+        if (key === "stale in memory") yield* advance("61 seconds")
+        if (key !== "absent") yield* store.write(ns.name, [{ ...row, key: "a", data: "2" }])
+        a.calls.length = 0
+        const entry = yield* cache.getOrSetEntry(ns, "a", Effect.succeed(3), { skip })
+        assert.strictEqual(`${entry.value} ${entry.origin}`, value)
+        assert.strictEqual(a.calls.map(({ operation }) => operation).join(" "), calls)
+        const isLookup = calls.startsWith("read") && !isSkipped(skip, key)
+        assert.strictEqual((yield* cache.statsOf(ns)).store.requests, isLookup ? 1 : 0)
+        const [stored] = yield* store.read(ns.name, ["a"])
+        assert.strictEqual(stored?._tag === "Row" ? Number(stored.data) : undefined, inStore)
+        assert.strictEqual(Option.getOrUndefined(yield* cache.get(ns, "a", { skip: "store" })), inMemory)
+      }))
+  }
+
   test("C43 what a skipped tier holds is not found, and is not touched", ({ namespace, node }) =>
     Effect.gen(function* () {
       const { cache, calls, memory } = yield* node()
@@ -204,7 +284,6 @@ export const tierSuite = (test: Test): void => {
       const old = Namespace.make(ns.name, { value: Old })
       const { cache: older } = yield* node()
       yield* older.set(old, "of an older schema", { id: 1 })
-      const row = { size: 1, schemaVersion: 1, timeToLive: 60_000, tags: [] }
       yield* store.write(ns.name, [
         { ...row, key: "another document", data: "[1]" },
         { ...row, key: "null", data: "null" },

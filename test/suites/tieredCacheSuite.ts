@@ -6,10 +6,14 @@ import type { CacheStore } from "../../src/CacheStore.ts"
 import { bulkSuite } from "./bulkSuite.ts"
 import { bothTiers, inWorld, type Test, type Topology } from "./cacheNode.ts"
 import { clusterSuite } from "./clusterSuite.ts"
+import { failureSuite, sharedFailureSuite } from "./failureSuite.ts"
 import { flightSuite } from "./flightSuite.ts"
 import { keySuite, listSuite } from "./keySuite.ts"
 import { readSuite } from "./readSuite.ts"
+import { refreshSuite } from "./refreshSuite.ts"
+import { sharedStaleSuite, staleSuite, tieredStaleSuite } from "./staleSuite.ts"
 import { tierSuite } from "./tierSuite.ts"
+import { timeoutSuite } from "./timeoutSuite.ts"
 
 export interface Backend<R, E> {
   readonly name: string
@@ -41,8 +45,19 @@ export const suite = <R, E>(backend: Backend<R, E>, more?: (test: Test<R>) => vo
         flightSuite(test)
         bulkSuite(test)
         keySuite(test)
-        if (topology.store) listSuite(test)
-        if (topology.store && topology.memory) tierSuite(test)
+        staleSuite(test)
+        failureSuite(test)
+        timeoutSuite(test)
+        refreshSuite(test)
+        if (topology.store) {
+          listSuite(test)
+          sharedStaleSuite(test)
+          sharedFailureSuite(test)
+        }
+        if (topology.store && topology.memory) {
+          tierSuite(test)
+          tieredStaleSuite(test)
+        }
       })
     }
     describe("two nodes", () => clusterSuite(testWith(bothTiers)))

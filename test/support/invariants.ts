@@ -11,7 +11,7 @@ import { assert, type MockInstance, vi } from "vitest"
 import type { CacheStats } from "../../src/CacheStats.ts"
 import { LocalFences } from "../../src/LocalFence.ts"
 import type { MemoryCache } from "../../src/MemoryCache.ts"
-import type { Namespace } from "../../src/Namespace.ts"
+import type { Any } from "../../src/Namespace.ts"
 import type { Operations } from "../../src/Operations.ts"
 import { SingleFlight } from "../../src/SingleFlight.ts"
 
@@ -36,7 +36,7 @@ const underWay = (used: MockInstance): number =>
 /** G7 and G9 for a cache that was used with these namespaces and no others. */
 export const assertInvariants = (
   { cache, memory }: { readonly cache: Operations; readonly memory: MemoryCache["Service"] },
-  namespaces: Iterable<Namespace<never, never>>
+  namespaces: Iterable<Any<never, never>>
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     assertNothingUnderWay()

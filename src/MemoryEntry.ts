@@ -1,0 +1,71 @@
+/**
+ * What goes into the memory of this process (L1) and what comes out of it; see
+ * `MemoryCache`, which exports these models too.
+ *
+ * @since 0.1.0
+ */
+import type { Exit } from "effect"
+import type { Fence, Validators } from "./StoredRow.ts"
+
+/**
+ * What an entry is looked up by within its partition.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type KeyId = string | number
+
+/**
+ * What is to be kept, until `expiresAt` (`Infinity`: for good); `size` is the
+ * value's length in bytes. Nothing here depends on the rest, which is for those
+ * who read the entry. All times are in milliseconds since the epoch.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface NewMemoryEntry<out A> {
+  readonly value: A
+  readonly createdAt: number
+  readonly expiresAt: number
+  /** When the entry goes stale, which may be sooner or later than memory lets go of it. Default `expiresAt`. */
+  readonly freshUntil?: number
+  /** Until when memory vouches for the entry: the others may have changed it since. Default `expiresAt`. */
+  readonly vouchedUntil?: number
+  /** Until when `hit` is the answer, without a further look. Default `expiresAt`. */
+  readonly hitUntil?: number
+  readonly size: number
+  readonly tags: ReadonlyArray<string>
+  readonly details?: Details
+}
+
+/**
+ * What few entries have: the typed failure that is kept in place of a value, when
+ * a load may be tried again, how long the last one took, what to ask the source
+ * with, and the fence under which the store had nothing, for an entry it never got.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Details {
+  readonly failure?: Exit.Failure<never, unknown> | undefined
+  readonly retryAt?: number | undefined
+  readonly loadTime?: number | undefined
+  readonly validators?: Validators | undefined
+  readonly unstored?: Fence | undefined
+}
+
+/**
+ * What is kept. It never changes: a `put` over it makes another one. `hit` is an
+ * effect that succeeds with the value, to be returned as it is; or fails with the
+ * failure that was kept.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface MemoryEntry<out A> extends NewMemoryEntry<A> {
+  readonly freshUntil: number
+  readonly vouchedUntil: number
+  readonly hitUntil: number
+  readonly details: Details
+  readonly hit: Exit.Exit<A, never>
+}
