@@ -210,7 +210,7 @@ export interface CachePolicyInput {
   readonly failureTimeToLive?: Duration.Input | undefined
   /** After how long a read is given the stale entry, if there is one, while its load goes on in the background. Above zero; `"Infinity"` is off. Default off. */
   readonly loaderSoftTimeout?: Duration.Input | undefined
-  /** The fraction of its lifetime, above 0 and below 1, after which the first read of a fresh entry starts a load in the background. Default off. */
+  /** The fraction of its lifetime, above 0 and below 1, after which the first read that memory answers with it starts a load in the background. Default off. */
   readonly earlyRefresh?: number | undefined
   /** Refreshes a fresh entry by chance, more likely towards its end and the longer its load took (XFetch); 0 or more, 1 is usual, more is earlier. Default 0: off. */
   readonly earlyRefreshBeta?: number | undefined

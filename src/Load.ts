@@ -166,6 +166,8 @@ const tellLate = <K, A>(space: Space<K, A>, keys: number, exit: Exit.Exit<unknow
   }
   if (Cause.hasInterruptsOnly(exit.cause)) return Effect.void
   counters.lateFailure += keys
+  // Of a defect the passenger tells (`Background`).
+  if (Cause.hasDies(exit.cause)) return Effect.void
   const isFirst = !space.failsInBackground
   space.failsInBackground = true
   const message = `cache: a load of namespace "${namespace.name}" failed in the background`

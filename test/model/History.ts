@@ -22,6 +22,8 @@ export interface Running {
   readonly contended: Set<string>
   /** How many calls to the store on its behalf have no answer. */
   calls: number
+  /** How many of them have failed. */
+  failures: number
   /** Whether the store was asked at all. */
   asked: boolean
   interrupted: boolean

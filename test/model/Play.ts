@@ -88,6 +88,9 @@ class Play {
         answered: ({ id }) => {
           this.reference.operations[id]!.calls--
         },
+        failed: ({ id }) => {
+          this.reference.operations[id]!.failures++
+        },
         announced: (invalidation) => this.reference.announced(invalidation)
       }
     })

@@ -138,6 +138,7 @@ export class Reference {
       values: new Map(),
       contended: new Set(),
       calls: 0,
+      failures: 0,
       asked: false,
       interrupted: false,
       ended: undefined,
@@ -600,7 +601,6 @@ export class Reference {
     if (this.#bus || isHere || value.source === running) return true
     if (running.contended.has(value.key)) return false
     if (entry?.origin === "store") return true
-    if (running.calls > 0) return false
     // Of what the store may have had, unknown to this node, and was told to remove, it knows nothing any more.
     const { calls, operation: origin } = value.source
     const isForgotten = running.beganAt - endedAt >= this.#fenceLifetime
@@ -615,7 +615,10 @@ export class Reference {
     const isInMemory =
       running.beganAt < endOf(value) ||
       (read.loader !== "none" && (isRested || running.beganAt < revalidatedUntil(value)))
-    return !(isVouched && isInMemory) && !this.#isTroubled(running)
+    const isTroubled = this.operations.some(
+      (other) => other.failures > 0 && shares(other, running) && (other.over ?? Infinity) > running.began
+    )
+    return !(isVouched && isInMemory) && !isTroubled
   }
 
   #judgeCertain(running: Running, read: Read, key: string, text: string | undefined): void {

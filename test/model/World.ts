@@ -40,8 +40,9 @@ export interface Observer {
   readonly stored: (namespace: string, rows: ReadonlyArray<NewRow>) => void
   readonly refused: (rows: ReadonlyArray<NewRow>) => void
   readonly called: (caller: Caller) => void
-  /** Not told of a call that fails or is given up. */
   readonly answered: (caller: Caller) => void
+  /** It was lost or given up, and has no answer. */
+  readonly failed: (caller: Caller) => void
   /** All nodes have heard of this. */
   readonly announced: (invalidation: Invalidation) => void
 }
@@ -262,7 +263,12 @@ export class World {
       }
       return Effect.suspend(() => {
         this.#observer?.called(caller)
-        return Effect.tap(delivered, () => Effect.sync(() => this.#observer?.answered(caller)))
+        return Effect.onExit(delivered, (exit) =>
+          Effect.sync(() => {
+            if (Exit.isSuccess(exit)) this.#observer?.answered(caller)
+            else this.#observer?.failed(caller)
+          })
+        )
       })
     })
   }
