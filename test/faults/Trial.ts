@@ -18,7 +18,7 @@
  * Waits are in milliseconds.
  */
 import { PgClient } from "@effect/sql-pg"
-import { Duration, Effect, Exit, Layer, Logger, Option, Redacted, Schedule, Scope } from "effect"
+import { Duration, Effect, Exit, Latch, Layer, Logger, Option, Redacted, Schedule, Scope } from "effect"
 import { CacheLive } from "../../src/CacheLive.ts"
 import type { HealthStatus } from "../../src/CacheHealth.ts"
 import type { CacheStats } from "../../src/CacheStats.ts"
@@ -134,12 +134,7 @@ const runIn = Effect.fnUntraced(function* (
   const { backAfter, wellAfter } = yield* untilWell(cache, keys)
   const logged = [...log]
 
-  const usable = new Set(
-    (yield* Effect.all(
-      Array.from({ length: poolSize }, () => sql<{ pid: number }>`select pg_backend_pid() as pid, pg_sleep(0.1)`),
-      { concurrency: "unbounded" }
-    )).map(([row]) => row!.pid)
-  )
+  const usable = yield* sessionsAtOnce(sql)
   yield* eventually(Effect.map(sessionsOfTheCache(server.connect), ({ length }) => length <= poolSize))
   const trial: Trial = {
     fault,
@@ -164,6 +159,24 @@ const runIn = Effect.fnUntraced(function* (
     stats: yield* cache.stats
   }
   return trial
+})
+
+/** Takes every connection of the pool and gives none back before all are taken. */
+const sessionsAtOnce = Effect.fnUntraced(function* (sql: PgClient.PgClient) {
+  const taken = new Set<number>()
+  const all = yield* Latch.make()
+  const take = sql.withTransaction(
+    Effect.gen(function* () {
+      const [row] = yield* sql<{ pid: number }>`select pg_backend_pid() as pid`
+      taken.add(row!.pid)
+      yield* taken.size === poolSize ? all.open : all.await
+    })
+  )
+  yield* Effect.all(
+    Array.from({ length: poolSize }, () => take),
+    { concurrency: "unbounded" }
+  ).pipe(Effect.timeoutOption("20 seconds"))
+  return taken
 })
 
 /** Numbers that are in the store from the beginning; the others are positive. */

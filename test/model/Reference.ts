@@ -607,7 +607,8 @@ export class Reference {
     if (calls > 0 && origin.node === running.operation.node && isForgotten) return false
     // Memory alone may be the answer while it vouches for what it has.
     const confirmedAt = this.loads.reduce(
-      (last, load) => (load.keys.includes(value.key) && load.endedAt < Infinity ? Math.max(last, load.endedAt) : last),
+      (last, load) =>
+        load.keys.includes(value.key) && load.ended! < running.began ? Math.max(last, load.endedAt) : last,
       endedAt
     )
     const isVouched = running.beganAt < confirmedAt + timeInStore + memoryTimeToLive
