@@ -122,7 +122,7 @@ describe("TieredCache over the memory store", () => {
     runDeaf(
       getOrSet({ space: ages, node: 1, keys: [0], timeToLive: 10 * minute }),
       remove({ space: ages, keys: [0] }),
-      advance(10 * minute),
+      advance(14 * minute),
       getOrSet({ space: ages, node: 1, keys: [0] })
     ))
 

@@ -59,7 +59,8 @@ const space = (
 }
 
 export const defaultTimeToLive = 60 * minute
-export const memoryTimeToLive = 5 * minute
+/** Longer than the shortest lifetime, and shorter than that and what is served stale after it. */
+export const memoryTimeToLive = 12 * minute
 
 /**
  * Names and keys that would meet if they were joined, trimmed or folded. Only the

@@ -6,6 +6,7 @@
  * `At` is on the clock.
  */
 import { Cause, Exit } from "effect"
+import { CacheError } from "../../src/CacheError.ts"
 import type { Invalidation } from "../../src/InvalidationBus.ts"
 import { type Aging, type LoadFailure, type Operation, type Read, spaces } from "./Command.ts"
 
@@ -105,6 +106,12 @@ export const concerns = (invalidation: Invalidation, key: string): boolean => {
   if (invalidation._tag === "Namespace") return key.startsWith(JSON.stringify([namespace]).slice(0, -1) + ",")
   return invalidation.keys.some((text) => nameIn(namespace, text) === key)
 }
+
+export const isLoaderTimeout = ({ cause }: Exit.Failure<unknown, unknown>): boolean =>
+  cause.reasons.some(
+    (reason) =>
+      reason._tag === "Fail" && reason.error instanceof CacheError && reason.error.reason._tag === "LoaderTimeout"
+  )
 
 /** What a read has for want of anything else. */
 export const fallbackOf = ({ id }: Pick<Running, "id">): string => `fallback ${id}`

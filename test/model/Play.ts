@@ -271,7 +271,8 @@ class Play {
     })
     return Effect.onExit(loading, (exit) =>
       Effect.sync(() => {
-        if (load !== undefined) this.reference.endLoad(load, exit)
+        const ended = load
+        if (ended !== undefined) this.judge(() => this.reference.endLoad(ended, exit), `operation ${running.id}`)
       })
     )
   }

@@ -47,6 +47,7 @@ import {
   fallbackOf,
   isForced,
   isKeptThough,
+  isLoaderTimeout,
   isRearming,
   isSetting,
   isShared,
@@ -184,6 +185,7 @@ export class Reference {
     return load
   }
 
+  /** A loader ends; or is ended, because who waited for it has left and nobody else has reason to. */
   endLoad(load: Load, exit: Exit.Exit<unknown, unknown>): void {
     load.ended = this.#next()
     load.endedAt = this.#now()
@@ -192,6 +194,8 @@ export class Reference {
       : Cause.hasInterruptsOnly(exit.cause)
         ? "loadInterrupted"
         : "loadFailure"
+    const isEnded = load.outcome === "loadInterrupted" && (load.source.operation as Read).outcome !== "interruption"
+    check(!isEnded || this.#isLeft(load), `the load of ${load.keys} is ended though nobody has left it`)
     for (const key of load.keys) {
       if (Exit.isFailure(exit)) {
         this.#keepFailure(load, key)
@@ -201,6 +205,20 @@ export class Reference {
       value.ended = load.ended
       value.endedAt = this.#now()
     }
+  }
+
+  #isLeft(load: Load): boolean {
+    const { source } = load
+    return this.operations.some(
+      (other) =>
+        other.operation._tag === "Read" &&
+        other.operation.node === source.operation.node &&
+        shares(other, source) &&
+        (other.interrupted ||
+          this.#failedMeanwhile(other, (failed) => failed !== load) ||
+          (other.exit !== undefined && Exit.isFailure(other.exit) && !isLoaderTimeout(other.exit)) ||
+          this.#now() - other.endedAt >= this.#fenceLifetime)
+    )
   }
 
   /** A failure that may be cached is like a value. */
@@ -599,7 +617,7 @@ export class Reference {
       if (!isTold || !(isHere || (this.#isSettled && this.#bus))) return false
     }
     if (this.#bus || isHere || value.source === running) return true
-    if (running.contended.has(value.key)) return false
+    if (running.contended.has(value.key) || read.skip.includes("store")) return false
     if (entry?.origin === "store") return true
     // Of what the store may have had, unknown to this node, and was told to remove, it knows nothing any more.
     const { calls, operation: origin } = value.source

@@ -128,6 +128,8 @@ export class Truth {
   readonly #versions = new Map<string, number>()
   readonly #known: ReadonlyArray<Map<string, number>>
   readonly #busy = new Set<string>()
+  /** By item and version. */
+  readonly #confirmed = new Map<string, number>()
   /** What only one cache was told, by that cache. */
   readonly #half: ReadonlyArray<Array<{ readonly telling: Telling; readonly at: number }>>
 
@@ -138,6 +140,16 @@ export class Truth {
 
   version(item: Item): number {
     return this.#versions.get(nameOf(item)) ?? 0
+  }
+
+  /** The source said that this version is still right, and when it looked. */
+  confirm(item: Item, version: number, at: number): void {
+    this.#confirmed.set(`${nameOf(item)} ${version}`, at)
+  }
+
+  /** When the source was last seen to have what was read from it. */
+  lastRight(item: Item, { readAt, version }: Value): number {
+    return Math.max(readAt, this.#confirmed.get(`${nameOf(item)} ${version}`) ?? 0)
   }
 
   /** Takes the items that nobody is changing, until `release`. */
@@ -243,6 +255,7 @@ export class Source {
         return Loaded.of(value!, { validators: { version: String(value!.version) } })
       }
       this.loads.notModified++
+      this.#truth.confirm(item, value!.version, value!.readAt)
       return Loaded.notModified({ validators: { version: String(value!.version) } })
     })
   }

@@ -191,7 +191,8 @@ const judge = (
   tally.check("What is served belongs to the key", value.key === key, describe)
   tally.check("G6: nothing older than what was invalidated", value.version >= oldest, describe)
   tally.check("Nothing that never was", value.version <= truth.version({ kind, key }), describe)
-  tally.check("G6: nothing beyond its life", began - value.readAt <= kind.longestLife + lateness() + slack(), describe)
+  const age = began - truth.lastRight({ kind, key }, value)
+  tally.check("G6: nothing beyond its life", age <= kind.longestLife + lateness() + slack(), describe)
   if (entry === undefined || entry.origin === "loader") return
   // Who joins a lookup that is under way gets what was so when the store was asked.
   const asked = began - readTimeout - slack()
