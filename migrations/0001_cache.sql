@@ -8,19 +8,34 @@
 -- Names are unqualified: the search_path decides the schema. PostgreSQL 14 or
 -- later. At run time the library needs no more than
 --
---   grant select, insert, update, delete on cache_entries, cache_namespaces, cache_epoch to app;
+--   grant select, insert, update, delete on cache_entries, cache_namespaces, cache_epoch, cache_log, cache_log_horizon to app;
 --   grant usage on sequence cache_versions to app;
 --
--- All contents may be lost without harm: it is a cache. To empty it by hand, see
--- the note on cache_epoch, which running processes would otherwise not notice.
+-- All contents may be lost without harm: it is a cache. What changes it by hand
+-- must tell the running processes, which hold entries in their own memory: the
+-- functions at the end do so.
+--
+--   select cache_invalidate('genes', '7');  -- one entry; true if it was there
+--   select cache_clear('genes');            -- a namespace; how many entries it had
+--   select cache_clear_all();               -- everything
+--
+-- They do what the library does, join your transaction, and may be called by a
+-- trigger, so that no program that changes the data need know of the cache:
+--
+--   create function genes_changed() returns trigger language plpgsql as $$
+--   begin
+--     perform cache_invalidate('genes', old.id::text);
+--     return null;
+--   end $$;
+--   create trigger genes_changed after update or delete on genes for each row execute function genes_changed();
+--
+-- They run with the rights of whoever calls them, who needs the grants above.
 
 -- Numbers every storing or invalidation of an entry. A row's later change has the higher number,
 -- because the number is drawn while the row is locked; gaps are normal.
 create sequence if not exists cache_versions;
 
 -- One row, made below. generation counts how often the whole cache was cleared.
--- By hand: begin; update cache_epoch set generation = generation + 1;
--- delete from cache_entries; commit;
 create table if not exists cache_epoch (
   only_row boolean primary key default true check (only_row),
   generation bigint not null default 0
@@ -65,7 +80,7 @@ create table if not exists cache_entries (
   access_count   bigint not null default 0,          -- gathered in batches, lags behind
   validators     jsonb,                              -- what the source can tell by whether the value has changed, such as an etag; object of strings, escaped as data is; null: nothing
   tags           text[] collate "C" not null default '{}',
-  metadata       jsonb,                              -- notes of the store: {"live": true} in a tombstone that replaced a live value
+  metadata       jsonb,                              -- notes of the store: {"live": true} in a row that replaced a live value
   version        bigint not null,                    -- from cache_versions, a new one whenever the row is stored or invalidated
   generation     bigint not null,
 
@@ -118,3 +133,123 @@ where e.data is not null
   and (e.stale_until is null or e.stale_until > now())
   and e.generation = coalesce(n.generation, 0) + p.generation
 group by e.namespace;
+
+-- What was changed: whatever processes may still hold in memory. A row is written
+-- by the statement that changes the entries, and is committed or rolled back with
+-- it; processes read what has become visible since they last looked, and are woken
+-- by NOTIFY effect_tiered_cache. Kept for an hour or two, then deleted by the sweeper.
+create table if not exists cache_log (
+  xid       xid8 not null default pg_current_xact_id(),  -- the transaction, whatever savepoint it was in
+  id        bigint generated always as identity,         -- not the order of commits: read by xid
+  at        timestamptz not null default clock_timestamp(),
+  origin    text not null default '',                    -- the cache that need not be told; '': all are
+  namespace text collate "C",                            -- null: everything
+  keys      text[] collate "C",                          -- whole keys, however long; null: the whole namespace
+  primary key (xid, id)
+);
+
+-- One row, made below: how far back cache_log reaches. Of what is visible in trimmed,
+-- rows may be missing. next takes its place an hour after next_at at the earliest.
+create table if not exists cache_log_horizon (
+  only_row boolean primary key default true check (only_row),
+  trimmed pg_snapshot not null default pg_current_snapshot(),
+  next pg_snapshot not null default pg_current_snapshot(),
+  next_at timestamptz not null default clock_timestamp()
+);
+
+insert into cache_log_horizon default values on conflict do nothing;
+
+-- Removes an entry, in every tier of every process, and refuses what loads that
+-- began before bring. Says whether there was one.
+--
+-- The key is the text that cache_key (of a long key: long_key) shows: a key that is
+-- a string as it is, any other as JSON without spaces, its fields sorted by name:
+-- '7', '{"chromosome":7,"position":140453136}'.
+create or replace function cache_invalidate(namespace text, key text) returns boolean
+language plpgsql strict set search_path from current as $body$
+#variable_conflict use_column
+declare
+  bytes constant bytea := convert_to(cache_invalidate.key, 'UTF8');
+  stored text := cache_invalidate.key;
+  cut integer := 1024;
+  at constant timestamptz := clock_timestamp();
+  was_live boolean;
+begin
+  if length(bytes) > cut then
+    while get_byte(bytes, cut) & 192 = 128 loop
+      cut := cut - 1;
+    end loop;
+    stored := convert_from(substring(bytes for cut), 'UTF8') || ':sha256:' || encode(sha256(bytes), 'hex');
+  end if;
+  insert into cache_entries as e (
+    namespace, cache_key, long_key, created_at, expires_at, stale_until, version, generation
+  )
+  select
+    cache_invalidate.namespace, stored, nullif(cache_invalidate.key, stored),
+    at, at, at, nextval('cache_versions'),
+    coalesce((select n.generation from cache_namespaces n where n.namespace = cache_invalidate.namespace), 0)
+      + coalesce((select p.generation from cache_epoch p), 0)
+  on conflict (namespace, cache_key) do update set
+    data = null, is_failure = false, data_size = 0, schema_version = 0,
+    created_at = excluded.created_at, expires_at = excluded.expires_at, stale_until = excluded.stale_until,
+    retry_at = null, load_time = 0, last_accessed = excluded.created_at, access_count = 0,
+    validators = null, tags = '{}', metadata = case when
+      e.data is not null
+      and (e.stale_until is null or e.stale_until > excluded.created_at)
+      and e.generation = excluded.generation
+    then '{"live": true}'::jsonb end,
+    version = nextval('cache_versions'), generation = excluded.generation
+  returning e.metadata is not null into was_live;
+  insert into cache_log (namespace, keys) values (cache_invalidate.namespace, array[cache_invalidate.key]);
+  perform pg_notify('effect_tiered_cache', '1');
+  return was_live;
+end
+$body$;
+
+-- Removes all entries of a namespace, in every tier of every process, whatever
+-- their number in a short time: the sweeper deletes what is left of many. Says how
+-- many there were, fresh or stale.
+create or replace function cache_clear(namespace text) returns bigint
+language plpgsql strict set search_path from current as $body$
+#variable_conflict use_column
+declare
+  cleared bigint;
+begin
+  select count(*) into cleared
+  from cache_entries e
+  where e.namespace = cache_clear.namespace
+    and e.data is not null
+    and (e.stale_until is null or e.stale_until > clock_timestamp())
+    and e.generation =
+      coalesce((select n.generation from cache_namespaces n where n.namespace = cache_clear.namespace), 0)
+        + coalesce((select p.generation from cache_epoch p), 0);
+  insert into cache_namespaces as n (namespace, generation) values (cache_clear.namespace, 1)
+  on conflict (namespace) do update set generation = n.generation + 1;
+  delete from cache_entries e using (
+    select ctid from cache_entries where namespace = cache_clear.namespace limit 50000 for update skip locked
+  ) d
+  where e.ctid = d.ctid;
+  insert into cache_log (namespace) values (cache_clear.namespace);
+  perform pg_notify('effect_tiered_cache', '1');
+  return cleared;
+end
+$body$;
+
+-- The same for every namespace.
+create or replace function cache_clear_all() returns bigint
+language plpgsql set search_path from current as $body$
+declare
+  cleared bigint;
+begin
+  select coalesce(sum(entries), 0) into cleared from cache_stats;
+  insert into cache_epoch as p (generation) values (1)
+  on conflict (only_row) do update set generation = p.generation + 1;
+  delete from cache_entries e using (
+    select ctid from cache_entries limit 50000 for update skip locked
+  ) d
+  where e.ctid = d.ctid;
+  insert into cache_log default values;
+  perform pg_notify('effect_tiered_cache', '1');
+  return cleared;
+end
+$body$;

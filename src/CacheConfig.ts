@@ -51,6 +51,12 @@ const Document = CachePolicy.record({
     CachePolicy.record({
       maxBackground: Schema.optionalKey(CachePolicy.Positive)
     })
+  ),
+  bus: Schema.optionalKey(
+    CachePolicy.record({
+      pollInterval: Schema.optionalKey(CachePolicy.Interval),
+      listen: Schema.optionalKey(Flag)
+    })
   )
 })
 
@@ -100,6 +106,12 @@ export interface CacheConfigInput {
     /** How many loads may go on in the background at a time. Default 100. */
     readonly maxBackground?: number
   }
+  readonly bus?: {
+    /** How often to look for what other processes have changed although none rang. Default 1 second. */
+    readonly pollInterval?: Duration.Input
+    /** Whether to be woken by LISTEN, which a pooler that shares sessions does not pass on. Default true. */
+    readonly listen?: boolean
+  }
 }
 
 /**
@@ -134,7 +146,9 @@ export const variables = {
   CACHE_STORE_MAX_PENDING_INVALIDATIONS: "store.maxPendingInvalidations",
   CACHE_STORE_SWEEP_INTERVAL: "store.sweepInterval",
   CACHE_STORE_MIGRATE: "store.migrate",
-  CACHE_LOADS_MAX_BACKGROUND: "loads.maxBackground"
+  CACHE_LOADS_MAX_BACKGROUND: "loads.maxBackground",
+  CACHE_BUS_POLL_INTERVAL: "bus.pollInterval",
+  CACHE_BUS_LISTEN: "bus.listen"
 } as const
 
 /** The policy fields by what follows `CACHE_` or `CACHE_NAMESPACES__<NAME>__`. */
@@ -176,6 +190,10 @@ export class CacheConfig extends Context.Service<
     }
     readonly loads: {
       readonly maxBackground: number
+    }
+    readonly bus: {
+      readonly pollInterval: Duration.Duration
+      readonly listen: boolean
     }
   }
 >()("effect-tiered-cache/CacheConfig") {
@@ -312,7 +330,7 @@ const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<
       CacheError
     >
   }
-  const { loads = {}, memory = {}, namespaces = {}, policy = {}, store = {} } = exit.value
+  const { bus = {}, loads = {}, memory = {}, namespaces = {}, policy = {}, store = {} } = exit.value
   const overrides = new Map(Object.entries(namespaces))
   return Effect.succeed({
     policyOf: ({ name, policy: code }) =>
@@ -335,6 +353,10 @@ const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<
     },
     loads: {
       maxBackground: loads.maxBackground ?? 100
+    },
+    bus: {
+      pollInterval: bus.pollInterval ?? Duration.seconds(1),
+      listen: bus.listen ?? true
     }
   })
 }

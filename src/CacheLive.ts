@@ -3,12 +3,12 @@
  *
  *     TieredCache ── MemoryCache            L1, this process
  *          ├──────── StoreGuard ── PgCacheStore   L2, all processes
- *          ├──────── InvalidationBus        this process, for now
+ *          ├──────── PgInvalidationBus      what other processes change
  *          └──────── CacheConfig            code or ConfigProvider
  *
  * Building it connects, brings the database's tables up to date (unless
- * `store.migrate` is false: then it checks that they are there) and starts the
- * sweeper. Whatever is wrong with the configuration or the database fails the
+ * `store.migrate` is false: then it checks that they are there), takes a connection
+ * of its own to hear from other processes and starts the sweeper. Whatever is wrong with the configuration or the database fails the
  * layer with a `CacheError` that says what to do.
  *
  * Like every layer it is built once per program: two caches, on two databases or
@@ -21,8 +21,8 @@ import type { PgClient } from "@effect/sql-pg"
 import { Effect, Layer } from "effect"
 import { CacheConfig, type CacheConfigInput } from "./CacheConfig.ts"
 import type { CacheError } from "./CacheError.ts"
-import { InvalidationBus } from "./InvalidationBus.ts"
 import * as PgCacheStore from "./postgres/PgCacheStore.ts"
+import * as PgInvalidationBus from "./postgres/PgInvalidationBus.ts"
 import * as PgMigrations from "./postgres/PgMigrations.ts"
 import * as PgSweeper from "./postgres/PgSweeper.ts"
 import { TieredCache } from "./TieredCache.ts"
@@ -36,9 +36,10 @@ const overPostgres = (
   const sweeper = Layer.unwrap(
     Effect.map(CacheConfig, ({ store }) => PgSweeper.layerWith({ interval: store.sweepInterval }))
   )
+  const bus = Layer.unwrap(Effect.map(CacheConfig, (config) => PgInvalidationBus.layerWith(config.bus)))
   return Layer.merge(TieredCache.layerWith(config), sweeper).pipe(
     Layer.provide(PgCacheStore.layerWith({})),
-    Layer.provide(InvalidationBus.layerMemory),
+    Layer.provide(bus),
     Layer.provide(tables),
     Layer.provide(config)
   )

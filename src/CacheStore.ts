@@ -27,6 +27,8 @@
  *   breaks no fence and lets no row live longer; the next change of the row ends it,
  *   and a later note takes its place.
  * - A call either happens as a whole or fails as a whole with a `CacheError`.
+ * - A store between processes leaves word of what `write`, `remove` and `clear`
+ *   change, and of what `fill` replaces, as a part of the same call; see `CacheOrigin`.
  * - Any string is a namespace, a key or a tag of its own, except that none may
  *   hold NUL or a lone surrogate.
  *
@@ -44,6 +46,17 @@ import * as MemoryStore from "./MemoryStore.ts"
 import type { Fence, KeyText, NewRow, NoRow, Rearm, ScannedRow, StoredRow } from "./StoredRow.ts"
 
 export type { Fence, KeyText, NewRow, NoRow, Rearm, ScannedRow, StoredRow, Validators } from "./StoredRow.ts"
+
+/**
+ * The cache on whose behalf the store is called. A store that tells other processes
+ * what has changed says whose change it was: that cache has seen to its own memory.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const CacheOrigin: Context.Reference<string> = Context.Reference("effect-tiered-cache/CacheOrigin", {
+  defaultValue: () => ""
+})
 
 /**
  * The shared store (L2).

@@ -9,11 +9,12 @@
  * `layerMemory` connects the caches of one process: two `TieredCache`s built
  * over one of them (and over one `CacheStore`) behave like two processes. It
  * delivers synchronously, in order, within `publish`, so it holds no queue and
- * can lose nothing. It does not reach other processes.
+ * can lose nothing. It does not reach other processes; `PgInvalidationBus` does.
  *
  * @since 0.1.0
  */
 import { Context, Effect, Layer, type Scope } from "effect"
+import type { ComponentHealth } from "./CacheHealth.ts"
 import type { KeyText } from "./CacheStore.ts"
 
 /**
@@ -39,6 +40,27 @@ export interface InvalidationMessage {
 }
 
 /**
+ * How a bus between processes is, and what went over it since it was made.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface BusStatus {
+  /** Whether it hears of what the others change. */
+  readonly health: ComponentHealth
+  /** How often it woke the others; many changes at once are one time. */
+  readonly sent: number
+  /** How many changes it heard of, its own process's among them. */
+  readonly received: number
+  /** How many of them only after it had been cut off. */
+  readonly caughtUp: number
+  /** How often it could not know what it had missed, and had everything dropped. */
+  readonly gaps: number
+  /** How long the last change that it heard of took from the statement to here, in milliseconds. */
+  readonly lag: number
+}
+
+/**
  * The bus.
  *
  * @category services
@@ -51,6 +73,8 @@ export class InvalidationBus extends Context.Service<
     readonly publish: (message: InvalidationMessage) => Effect.Effect<void>
     /** Calls `onMessage` for every message until the scope closes. `onMessage` must not throw. */
     readonly subscribe: (onMessage: (message: InvalidationMessage) => void) => Effect.Effect<void, never, Scope.Scope>
+    /** How it is, where that can change. */
+    readonly status?: () => BusStatus
   }
 >()("effect-tiered-cache/InvalidationBus") {
   /**

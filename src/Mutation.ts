@@ -19,7 +19,8 @@
  * set there is not put into memory: between the commit and that step another
  * change of the key may have begun and ended. Where the acknowledgement of the
  * commit is lost, nobody knows that it happened: that step is left out, and memory
- * may be stale for as long as its entries live.
+ * may be stale until the bus brings it up, as `PgInvalidationBus` does, or else for as
+ * long as its entries live.
  *
  * Bad input (a key or value that its schema refuses, a value over the limit, a
  * lifetime that makes no sense) is refused before anything is changed.

@@ -29,7 +29,7 @@ import type { CacheConfig } from "./CacheConfig.ts"
 import { CacheError, StoreTimeout, StoreUnavailable } from "./CacheError.ts"
 import type { ComponentHealth } from "./CacheHealth.ts"
 import type { Counters } from "./CacheStats.ts"
-import type { CacheStore } from "./CacheStore.ts"
+import { CacheOrigin, type CacheStore } from "./CacheStore.ts"
 import type { OnStoreFailure } from "./Namespace.ts"
 import * as StoreBreaker from "./StoreBreaker.ts"
 
@@ -45,14 +45,15 @@ export interface StoreGuard extends Omit<CacheStore["Service"], "sweep"> {
 }
 
 /**
- * Puts a guard before a store.
+ * Puts a guard before a store. What changes the store says on whose behalf.
  *
  * @category constructors
  * @since 0.1.0
  */
 export const make = (
   store: CacheStore["Service"],
-  config: Pick<CacheConfig["Service"]["store"], "readTimeout" | "writeTimeout"> & StoreBreaker.BreakerConfig
+  config: Pick<CacheConfig["Service"]["store"], "readTimeout" | "writeTimeout"> & StoreBreaker.BreakerConfig,
+  origin = ""
 ): Effect.Effect<StoreGuard, never, Scope.Scope> =>
   Effect.gen(function* () {
     const kindOf = (timeout: Duration.Duration) =>
@@ -80,18 +81,19 @@ export const make = (
         const attempt = tried(operation, kind, call)
         return store.inTransaction(fiber.context) ? attempt : kind.breaker.through(operation, attempt)
       })
+    const signed = Effect.provideService(CacheOrigin, origin)
     return {
       fenceLifetime: store.fenceLifetime,
       inTransaction: store.inTransaction,
       afterCommit: store.afterCommit,
       scan: (namespace) => pulledInTime(reading.timeout, store.scan(namespace)),
       read: (namespace, keys) => guarded("read", reading, store.read(namespace, keys)),
-      fill: (namespace, rows) => guarded("write", writing, store.fill(namespace, rows)),
+      fill: (namespace, rows) => guarded("write", writing, signed(store.fill(namespace, rows))),
       rearm: (namespace, rows) => guarded("re-arm", writing, store.rearm(namespace, rows)),
-      write: (namespace, rows) => tried("write", writing, store.write(namespace, rows)),
-      remove: (namespace, keys) => tried("invalidate", writing, store.remove(namespace, keys)),
-      clear: (namespace) => tried("clear", writing, store.clear(namespace)),
-      clearAll: tried("clear", writing, store.clearAll),
+      write: (namespace, rows) => tried("write", writing, signed(store.write(namespace, rows))),
+      remove: (namespace, keys) => tried("invalidate", writing, signed(store.remove(namespace, keys))),
+      clear: (namespace) => tried("clear", writing, signed(store.clear(namespace))),
+      clearAll: tried("clear", writing, signed(store.clearAll)),
       ping: guarded("answer", reading, store.ping),
       health: () => outage.health
     }

@@ -380,10 +380,10 @@ const healthOf = (self: CacheParts): Effect.Effect<CacheHealth.CacheHealth> =>
 const make = Effect.gen(function* () {
   const config = yield* CacheConfig
   const bus = yield* InvalidationBus
-  const store = yield* StoreGuard.make(yield* CacheStore, config.store)
+  const id = globalThis.crypto.randomUUID()
+  const store = yield* StoreGuard.make(yield* CacheStore, config.store, id)
   const stats = yield* Ref.make<ReadonlyMap<string, CacheStats.NamespaceStats>>(new Map())
   const spaces = new Spaces(config, yield* MemoryCache, stats, yield* CacheMetrics.make)
-  const id = globalThis.crypto.randomUUID()
   // Closed in the reverse order: loads first, then what they wanted to store, then what must not be lost.
   const pending = yield* PendingInvalidations.make({
     store,

@@ -11,6 +11,7 @@ export { CacheLive } from "./CacheLive.ts"
 export * as CachePolicy from "./CachePolicy.ts"
 export type { CacheStats, TierStats } from "./CacheStats.ts"
 export {
+  CacheOrigin,
   CacheStore,
   type Fence,
   type KeyText,
@@ -22,7 +23,7 @@ export {
   type Validators
 } from "./CacheStore.ts"
 export { CacheTest } from "./CacheTest.ts"
-export { InvalidationBus, type Invalidation, type InvalidationMessage } from "./InvalidationBus.ts"
+export { InvalidationBus, type BusStatus, type Invalidation, type InvalidationMessage } from "./InvalidationBus.ts"
 export { MemoryCache, type RemovalCause } from "./MemoryCache.ts"
 export * as Loaded from "./Loaded.ts"
 export * as Namespace from "./Namespace.ts"
@@ -40,6 +41,7 @@ export type {
 } from "./Operations.ts"
 export * as EmbeddedPostgres from "./postgres/EmbeddedPostgres.ts"
 export * as PgCacheStore from "./postgres/PgCacheStore.ts"
+export * as PgInvalidationBus from "./postgres/PgInvalidationBus.ts"
 export * as PgMigrations from "./postgres/PgMigrations.ts"
 export * as PgSweeper from "./postgres/PgSweeper.ts"
 export { TieredCache } from "./TieredCache.ts"

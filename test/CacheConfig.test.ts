@@ -29,7 +29,7 @@ const policyOf = (config: CacheConfig["Service"], name: string, code: CachePolic
 /** Everything that a variable can set, as plain numbers. */
 const settingsOf = (config: CacheConfig["Service"]) => {
   const policy = policyOf(config, "any")
-  const { loads, memory, store } = config
+  const { bus, loads, memory, store } = config
   return {
     CACHE_DEFAULT_TTL: policy.timeToLive,
     CACHE_NEGATIVE_TTL: policy.negativeTimeToLive,
@@ -56,7 +56,9 @@ const settingsOf = (config: CacheConfig["Service"]) => {
     CACHE_STORE_MAX_PENDING_WRITES: store.maxPendingWrites,
     CACHE_STORE_MAX_PENDING_INVALIDATIONS: store.maxPendingInvalidations,
     CACHE_STORE_MIGRATE: store.migrate,
-    CACHE_LOADS_MAX_BACKGROUND: loads.maxBackground
+    CACHE_LOADS_MAX_BACKGROUND: loads.maxBackground,
+    CACHE_BUS_POLL_INTERVAL: Duration.toMillis(bus.pollInterval),
+    CACHE_BUS_LISTEN: bus.listen
   } satisfies Record<keyof typeof variables, unknown>
 }
 
@@ -86,7 +88,9 @@ const defaults = {
   CACHE_STORE_MAX_PENDING_WRITES: 1000,
   CACHE_STORE_MAX_PENDING_INVALIDATIONS: 10_000,
   CACHE_STORE_MIGRATE: true,
-  CACHE_LOADS_MAX_BACKGROUND: 100
+  CACHE_LOADS_MAX_BACKGROUND: 100,
+  CACHE_BUS_POLL_INTERVAL: 1000,
+  CACHE_BUS_LISTEN: true
 }
 
 const lifetimes = [
@@ -114,7 +118,8 @@ const intervals = [
   "CACHE_STORE_SOFT_READ_TIMEOUT",
   "CACHE_STORE_WRITE_TIMEOUT",
   "CACHE_STORE_BREAKER_PROBE_INTERVAL",
-  "CACHE_STORE_SWEEP_INTERVAL"
+  "CACHE_STORE_SWEEP_INTERVAL",
+  "CACHE_BUS_POLL_INTERVAL"
 ] as const
 
 /** A value for each variable, and what it sets. */
@@ -135,7 +140,8 @@ const given: ReadonlyArray<readonly [variable: keyof typeof variables, text: str
   ["CACHE_STORE_WRITES", "background", "background"],
   ["CACHE_STORE_WRITES", "awaited", "awaited"],
   ["CACHE_STORE_MIGRATE", "false", false],
-  ["CACHE_STORE_MIGRATE", "true", true]
+  ["CACHE_STORE_MIGRATE", "true", true],
+  ["CACHE_BUS_LISTEN", "false", false]
 ]
 
 const notADuration = 'not a duration; write it like "90 seconds", "1 hour" or a number of milliseconds'
@@ -169,7 +175,10 @@ const refused: ReadonlyArray<readonly [variable: keyof typeof variables, text: s
   ...["-1", "Infinity", "NaN", "often"].map((text) => ["CACHE_EARLY_REFRESH_BETA", text, betaProblem] as const),
   ...["-0.1", "1.1", "5%", "NaN"].map((text) => ["CACHE_JITTER", text, jitterProblem] as const),
   ...["sync", "true", "Background"].map((text) => ["CACHE_STORE_WRITES", text, storeWritesProblem] as const),
-  ...["yes", "1", "TRUE", "on"].map((text) => ["CACHE_STORE_MIGRATE", text, "must be true or false"] as const)
+  ...["yes", "1", "TRUE", "on"].flatMap((text) => [
+    ["CACHE_STORE_MIGRATE", text, "must be true or false"] as const,
+    ["CACHE_BUS_LISTEN", text, "must be true or false"] as const
+  ])
 ]
 
 describe("CacheConfig.layer", () => {
@@ -399,7 +408,8 @@ describe("CACHE_CONFIG", () => {
             sweepInterval: 13,
             migrate: false
           },
-          loads: { maxBackground: 22 }
+          loads: { maxBackground: 22 },
+          bus: { pollInterval: 23, listen: false }
         })
       )
       assert.deepStrictEqual(settingsOf(config), {
@@ -428,7 +438,9 @@ describe("CACHE_CONFIG", () => {
         CACHE_STORE_MAX_PENDING_WRITES: 20,
         CACHE_STORE_MAX_PENDING_INVALIDATIONS: 21,
         CACHE_STORE_MIGRATE: false,
-        CACHE_LOADS_MAX_BACKGROUND: 22
+        CACHE_LOADS_MAX_BACKGROUND: 22,
+        CACHE_BUS_POLL_INTERVAL: 23,
+        CACHE_BUS_LISTEN: false
       })
       assert.strictEqual(policyOf(config, "user-sessions.v2").timeToLive, 60_000)
     })
@@ -526,7 +538,8 @@ describe("CacheConfig.layerOf", () => {
         namespaces: { any: { staleIfError: undefined } },
         memory: undefined,
         store: { readTimeout: undefined, migrate: undefined },
-        loads: { maxBackground: undefined }
+        loads: { maxBackground: undefined },
+        bus: { pollInterval: undefined, listen: undefined }
       }
       assert.deepStrictEqual(settingsOf(yield* readOf(nothing as unknown as CacheConfigInput)), defaults)
     })

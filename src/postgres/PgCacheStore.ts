@@ -18,6 +18,9 @@
  *   has given up, and that the server carries out late, undoes nothing.
  * - `remove` leaves a tombstone. A row of another generation is dead; `clear` need
  *   not delete every row to make all of them invisible.
+ * - What other processes may hold in memory and is right no longer goes into
+ *   `cache_log` by the same statement, for them to read (`PgInvalidationBus`); a fill
+ *   that replaces nothing live is not among it.
  * - Rows are locked in the order of their keys, so that two calls on the same keys
  *   never deadlock; `clear` and `rearm` wait for no row, and `rearm` leaves out
  *   those that are locked.
@@ -37,6 +40,7 @@ import type { SqlError } from "effect/sql"
 import { createHash } from "node:crypto"
 import { CacheError, StoreUnavailable } from "../CacheError.ts"
 import {
+  CacheOrigin,
   CacheStore,
   type Fence,
   type KeyText,
@@ -78,7 +82,7 @@ export const make = (options?: Options): Effect.Effect<CacheStore["Service"], ne
     const sweep = PgSweeper.make(self.sql, self.fenceLifetime)
     return {
       fenceLifetime,
-      inTransaction: (context) => Option.isSome(Context.getOption(context, self.sql.transactionService)),
+      inTransaction: (context) => isInTransaction(self, context),
       afterCommit: self.sql.afterCommit,
       read: (namespace, keys) => read(self, namespace, keys),
       fill: (namespace, rows) =>
@@ -124,6 +128,30 @@ interface Store {
   readonly fenceLifetime: number
   readonly seen: Seen
 }
+
+const isInTransaction = ({ sql }: Store, context: Context.Context<never>): boolean =>
+  Option.isSome(Context.getOption(context, sql.transactionService))
+
+// What follows a commit may never run, as when its acknowledgement is lost: then
+// the cache itself hears of it in this way only.
+const withOrigin = <A>(self: Store, call: (origin: string) => Effect.Effect<A, SqlError.SqlError>) =>
+  Effect.withFiber<A, SqlError.SqlError>((fiber) =>
+    call(isInTransaction(self, fiber.context) ? "" : fiber.getRef(CacheOrigin))
+  )
+
+// The keys of one row are read in one message, so they are bounded: of a larger
+// change the others hear that their whole namespace has changed.
+const logChanged = (sql: PgClient.PgClient, origin: string, namespace: string) => sql`
+  insert into cache_log (origin, namespace, keys)
+  select
+    ${origin}::text, ${namespace}::text,
+    case when sum(octet_length(changed.key)) <= ${PgTypes.int8(maxLoggedBytes)} then array_agg(changed.key) end
+  from changed
+  where changed.is_news
+  having count(*) > 0
+`
+
+const maxLoggedBytes = 262_144n
 
 /** The latest that this process knows of: the highest version, and the generations of namespaces. */
 interface Seen {
@@ -227,7 +255,15 @@ const write = (self: Store, namespace: string, rows: ReadonlyArray<NewRow>): Eff
 
 // `fences` undefined: store what is no newer than what was seen. Says which were stored.
 const upsert = (
+  self: Store,
+  namespace: string,
+  rows: ReadonlyArray<NewRow>,
+  fences: ReadonlyArray<Fence> | undefined
+) => withOrigin(self, (origin) => upsertFrom(self, origin, namespace, rows, fences))
+
+const upsertFrom = (
   { fenceLifetime, seen, sql }: Store,
+  origin: string,
   namespace: string,
   rows: ReadonlyArray<NewRow>,
   fences: ReadonlyArray<Fence> | undefined
@@ -240,7 +276,7 @@ const upsert = (
   // The version is drawn again in DO UPDATE, where the row is locked: so the
   // versions of a row grow in the order of commits.
   return sql<{ cache_key: string; version: number }>`
-    insert into cache_entries as e (
+    with changed as (insert into cache_entries as e (
       namespace, cache_key, long_key, data, is_failure, data_size, schema_version,
       created_at, expires_at, stale_until, load_time, validators, tags, version, generation
     )
@@ -284,7 +320,11 @@ const upsert = (
       data_size = excluded.data_size, schema_version = excluded.schema_version,
       created_at = clock_timestamp(), expires_at = excluded.expires_at, stale_until = excluded.stale_until,
       retry_at = null, load_time = excluded.load_time, last_accessed = clock_timestamp(), access_count = 0,
-      validators = excluded.validators, tags = excluded.tags, metadata = null,
+      validators = excluded.validators, tags = excluded.tags, metadata = case when
+        e.data is not null
+        and (e.stale_until is null or e.stale_until > statement_timestamp())
+        and e.generation = excluded.generation
+      then '{"live": true}'::jsonb end,
       version = nextval('cache_versions'), generation = excluded.generation
     where case when ${fences === undefined} then e.version <= ${PgTypes.float8(seen.version)} else
       (e.cache_key, e.version) in (
@@ -295,7 +335,11 @@ const upsert = (
         ) as f (cache_key, version)
       )
     end
-    returning e.cache_key, e.version::float8 as version
+    returning
+      e.cache_key, e.version::float8 as version, coalesce(e.long_key, e.cache_key) as key,
+      ${fences === undefined} or e.metadata is not null as is_news
+    ), logged as (${logChanged(sql, origin, namespace)})
+    select cache_key, version from changed
   `.pipe(
     Effect.map((upserted) => {
       see(seen, upserted)
@@ -331,15 +375,27 @@ const rearm = ({ sql }: Store, namespace: string, rows: ReadonlyArray<Rearm>): E
 }
 
 const remove = (
-  { fenceLifetime, seen, sql }: Store,
+  self: Store,
   namespace: string,
   keys: ReadonlyArray<KeyText>
-): Effect.Effect<ReadonlyArray<boolean>, CacheError> => {
-  if (keys.length === 0) return Effect.succeed([])
+): Effect.Effect<ReadonlyArray<boolean>, CacheError> =>
+  keys.length === 0
+    ? Effect.succeed([])
+    : Effect.mapError(
+        withOrigin(self, (origin) => removeFrom(self, origin, namespace, keys)),
+        unavailable("remove")
+      )
+
+const removeFrom = (
+  { fenceLifetime, seen, sql }: Store,
+  origin: string,
+  namespace: string,
+  keys: ReadonlyArray<KeyText>
+): Effect.Effect<ReadonlyArray<boolean>, SqlError.SqlError> => {
   const stored = new Map(keys.map((key) => [storedKey(key), key]))
   // RETURNING sees only the new row: the tombstone itself says what it replaced.
   return sql<{ cache_key: string; version: number; live: boolean }>`
-    insert into cache_entries as e (
+    with changed as (insert into cache_entries as e (
       namespace, cache_key, long_key, created_at, expires_at, stale_until, version, generation
     )
     select
@@ -365,21 +421,26 @@ const remove = (
         and e.generation = excluded.generation
       then '{"live": true}'::jsonb end,
       version = nextval('cache_versions'), generation = excluded.generation
-    returning e.cache_key, e.version::float8 as version, e.metadata is not null as live
+    returning
+      e.cache_key, e.version::float8 as version, coalesce(e.long_key, e.cache_key) as key,
+      e.metadata is not null as live, true as is_news
+    ), logged as (${logChanged(sql, origin, namespace)})
+    select cache_key, version, live from changed
   `.pipe(
     Effect.map((tombstones) => {
       see(seen, tombstones)
       const live = new Set(tombstones.flatMap((row) => (row.live ? [row.cache_key] : [])))
       return keys.map((key) => live.has(storedKey(key)))
-    }),
-    Effect.mapError(unavailable("remove"))
+    })
   )
 }
 
 // The generation makes the rows invisible, so those that are not deleted here
 // (more than `clearLimit`, or locked by others) may be left to the sweeper.
-const clear = ({ sql }: Store, namespace: string): Effect.Effect<number, CacheError> =>
-  sql<{ count: number }>`
+const clear = (self: Store, namespace: string): Effect.Effect<number, CacheError> =>
+  counted(
+    self,
+    ({ sql }, origin) => sql<{ count: number }>`
     with cleared as (
       insert into cache_namespaces as n (namespace, generation) values (${namespace}, 1)
       on conflict (namespace) do update set generation = n.generation + 1
@@ -388,6 +449,8 @@ const clear = ({ sql }: Store, namespace: string): Effect.Effect<number, CacheEr
         select ctid from cache_entries where namespace = ${namespace} limit ${clearLimit} for update skip locked
       ) d
       where e.ctid = d.ctid
+    ), logged as (
+      insert into cache_log (origin, namespace) values (${origin}, ${namespace})
     )
     select count(*)::float8 as count
     from cache_entries e
@@ -395,13 +458,13 @@ const clear = ({ sql }: Store, namespace: string): Effect.Effect<number, CacheEr
       and e.data is not null
       and (e.stale_until is null or e.stale_until > statement_timestamp())
       and e.generation = ${currentGeneration(sql, namespace)}
-  `.pipe(
-    Effect.map((rows) => rows[0]?.count ?? 0),
-    Effect.mapError(unavailable("clear"))
+  `
   )
 
-const clearAll = ({ sql }: Store): Effect.Effect<number, CacheError> =>
-  sql<{ count: number }>`
+const clearAll = (self: Store): Effect.Effect<number, CacheError> =>
+  counted(
+    self,
+    ({ sql }, origin) => sql<{ count: number }>`
     with cleared as (
       insert into cache_epoch as p (generation) values (1)
       on conflict (only_row) do update set generation = p.generation + 1
@@ -410,6 +473,8 @@ const clearAll = ({ sql }: Store): Effect.Effect<number, CacheError> =>
         select ctid from cache_entries limit ${clearLimit} for update skip locked
       ) d
       where e.ctid = d.ctid
+    ), logged as (
+      insert into cache_log (origin) values (${origin})
     )
     select count(*)::float8 as count
     from cache_entries e
@@ -417,7 +482,17 @@ const clearAll = ({ sql }: Store): Effect.Effect<number, CacheError> =>
     where e.data is not null
       and (e.stale_until is null or e.stale_until > statement_timestamp())
       and e.generation = coalesce(n.generation, 0) + coalesce((select generation from cache_epoch), 0)
-  `.pipe(
+  `
+  )
+
+const counted = (
+  self: Store,
+  statement: (
+    self: Store,
+    origin: string
+  ) => Effect.Effect<ReadonlyArray<{ readonly count: number }>, SqlError.SqlError>
+) =>
+  withOrigin(self, (origin) => statement(self, origin)).pipe(
     Effect.map((rows) => rows[0]?.count ?? 0),
     Effect.mapError(unavailable("clear"))
   )

@@ -26,7 +26,15 @@ import { CacheError, MigrationFailed, StoreUnavailable } from "../CacheError.ts"
 const table = "cache_migrations"
 
 // What a database has in which all files were run, by whatever tool.
-const relations = ["cache_versions", "cache_epoch", "cache_namespaces", "cache_entries", "cache_stats"]
+const relations = [
+  "cache_versions",
+  "cache_epoch",
+  "cache_namespaces",
+  "cache_entries",
+  "cache_stats",
+  "cache_log",
+  "cache_log_horizon"
+]
 
 const timeout = Duration.minutes(1)
 

@@ -10,6 +10,12 @@
  *
  * One call looks at half a gigabyte of rows at most; a larger table takes several.
  *
+ * It also trims the log of what has changed (`cache_log`). A row may go when every
+ * reader that looked within the last hour has seen it: not when it is an hour old,
+ * since a transaction that commits late shows old rows late. So `cache_log_horizon`
+ * remembers a snapshot of the database for an hour, and what is visible in that may
+ * go; whoever has not looked since finds there that the log no longer reaches back.
+ *
  * @since 0.1.0
  */
 import { type PgClient, PgTypes } from "@effect/sql-pg"
@@ -29,7 +35,7 @@ export const make = (
 ): ((limit: number) => Effect.Effect<number, SqlError.SqlError>) => {
   let block = 0
   return Effect.fnUntraced(function* (limit: number) {
-    let removed = 0
+    let removed = yield* trimLog(sql, limit)
     for (let range = 0; range < rangesPerCall && removed < limit; range++) {
       const swept = yield* sweepRange(sql, fenceLifetime, block, limit - removed)
       if (!swept.is_my_turn) return removed
@@ -138,3 +144,39 @@ const sweepRange = (sql: PgClient.PgClient, fenceLifetime: number, block: number
       (select count(*) from deleted)::float8 as removed
     from turn
   `.pipe(Effect.map((rows) => rows[0] ?? { is_my_turn: false, blocks: 0, removed: 0 }))
+
+// What is deleted is visible in the horizon as it was before this statement, so
+// that nobody finds rows gone and the horizon not yet moved. A snapshot that is
+// ahead of the database comes from another one, out of a dump.
+const trimLog = (sql: PgClient.PgClient, limit: number) =>
+  sql<{ removed: number }>`
+    with restored as (
+      insert into cache_log_horizon default values on conflict do nothing
+    ), due as (
+      select only_row
+      from cache_log_horizon
+      where not next_at between statement_timestamp() - interval '1 hour' and statement_timestamp()
+      for update skip locked
+    ), moved as (
+      update cache_log_horizon h set
+        trimmed = case
+          when pg_snapshot_xmax(h.next) > pg_snapshot_xmax(pg_current_snapshot()) then pg_current_snapshot()
+          else h.next
+        end,
+        next = pg_current_snapshot(),
+        next_at = statement_timestamp()
+      from due
+      where h.only_row = due.only_row
+    ), old as (
+      select l.ctid
+      from cache_log l
+      cross join cache_log_horizon h
+      where l.xid < pg_snapshot_xmax(h.trimmed) and pg_visible_in_snapshot(l.xid, h.trimmed)
+      order by l.xid
+      limit ${PgTypes.int8(BigInt(limit))}
+      for update of l skip locked
+    ), deleted as (
+      delete from cache_log l using old where l.ctid = old.ctid returning 1
+    )
+    select count(*)::float8 as removed from deleted
+  `.pipe(Effect.map((rows) => rows[0]?.removed ?? 0))
