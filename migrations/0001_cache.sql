@@ -1,59 +1,28 @@
 -- effect-tiered-cache, migration 0001: the shared store (L2).
 --
--- The library runs this file by itself when it starts. You may also run it by
--- hand, before the library or instead of it, as often as you like:
+-- The library runs the files of this folder by itself when it starts. You may also
+-- run them by hand, before the library or instead of it, as often as you like, in
+-- the order of their names:
 --
---   psql "$DATABASE_URL" --single-transaction --file migrations/0001_cache.sql
+--   psql "$DATABASE_URL" --single-transaction --file migrations/0001_cache.sql ...
 --
 -- Names are unqualified: the search_path decides the schema. PostgreSQL 14 or
 -- later. At run time the library needs no more than
 --
---   grant select, insert, update, delete on cache_entries, cache_namespaces, cache_epoch, cache_log, cache_log_horizon to app;
+--   grant select, insert, update, delete on cache_entries, cache_log, cache_log_horizon to app;
 --   grant usage on sequence cache_versions to app;
 --
 -- All contents may be lost without harm: it is a cache. What changes it by hand
 -- must tell the running processes, which hold entries in their own memory: the
--- functions at the end do so.
---
---   select cache_invalidate('genes', '7');  -- one entry; true if it was there
---   select cache_clear('genes');            -- a namespace; how many entries it had
---   select cache_clear_all();               -- everything
---
--- They do what the library does, join your transaction, and may be called by a
--- trigger, so that no program that changes the data need know of the cache:
---
---   create function genes_changed() returns trigger language plpgsql as $$
---   begin
---     perform cache_invalidate('genes', old.id::text);
---     return null;
---   end $$;
---   create trigger genes_changed after update or delete on genes for each row execute function genes_changed();
---
--- They run with the rights of whoever calls them, who needs the grants above.
+-- functions of 0003_functions.sql do so.
 
--- Numbers every storing or invalidation of an entry. A row's later change has the higher number,
--- because the number is drawn while the row is locked; gaps are normal.
+-- Numbers every change of an entry, and every line of the log. A row's later change
+-- has the higher number, because the number is drawn while the row is locked; gaps
+-- are normal.
 create sequence if not exists cache_versions;
 
--- One row, made below. generation counts how often the whole cache was cleared.
-create table if not exists cache_epoch (
-  only_row boolean primary key default true check (only_row),
-  generation bigint not null default 0
-);
-
-insert into cache_epoch default values on conflict do nothing;
-
--- One row for each namespace that was ever cleared; a namespace without a row
--- has generation 0.
-create table if not exists cache_namespaces (
-  namespace text collate "C" primary key,
-  generation bigint not null,                        -- how often it was cleared
-  created_at timestamptz not null default now()
-);
-
--- The entries. A row can be returned while all of this holds:
---   data is not null; stale_until is null or in the future; generation is the sum
---   of its namespace's generation and the epoch's.
+-- The entries. A row can be returned while all of this holds: data is not null;
+-- stale_until is null or in the future; no mark of the log covers it (cache_marks).
 -- Any other row is dead: kept for the fence it is (see below), then deleted by
 -- the sweeper. Once expires_at has passed, a row is stale: the reserve that
 -- processes fall back on while they load the value anew, or when they cannot.
@@ -67,7 +36,7 @@ create table if not exists cache_entries (
   namespace      text collate "C" not null,
   cache_key      text collate "C" not null,          -- up to 1024 bytes: the key; longer: its beginning, ':sha256:' and its hash
   long_key       text collate "C",                   -- the key, if it is longer than 1024 bytes
-  data           jsonb,                              -- the value; null: a tombstone. U+001A and 4 hex digits stand for a character that jsonb refuses
+  data           jsonb,                              -- the value; null: a tombstone, or no more than a lease. U+001A and 4 hex digits stand for a character that jsonb refuses
   is_failure     boolean not null default false,     -- whether data is an error that the load ended with, not a value
   data_size      integer not null default 0,         -- bytes of the value's JSON text
   schema_version integer not null default 0,         -- the version of the schema that encoded the value
@@ -80,12 +49,19 @@ create table if not exists cache_entries (
   access_count   bigint not null default 0,          -- gathered in batches, lags behind
   validators     jsonb,                              -- what the source can tell by whether the value has changed, such as an etag; object of strings, escaped as data is; null: nothing
   tags           text[] collate "C" not null default '{}',
+  long_tags      text[] collate "C",                 -- the tags, if one is longer than 1024 bytes: that one is shortened above as a key would be
+  former_tags    text[] collate "C" not null default '{}', -- of what a load has replaced, where it brought others: for the marks of transactions that were open then
   metadata       jsonb,                              -- notes of the store: {"live": true} in a row that replaced a live value
-  version        bigint not null,                    -- from cache_versions, a new one whenever the row is stored or invalidated
-  generation     bigint not null,
+  version        bigint not null,                    -- from cache_versions, a new one whenever the row is stored or invalidated; 0: never was
+  loaded_in      pg_snapshot not null,               -- what the database had committed when the load of the value began
+  written_in     xid8 not null default pg_current_xact_id(), -- the transaction that stored it, for the marks of that same transaction
+  lease_owner    text,                               -- the load that has the lease on the key
+  lease_until    timestamptz,                        -- until when, if it does not renew it
+  leased_in      pg_snapshot,                        -- what had been committed when it was granted: a later mark ends it
+  is_awaited     boolean not null default false,     -- whether somebody has waited for the lease since it was last granted
 
-  -- Serves every statement by key (read, fill, rearm, write, remove), and the pages of
-  -- scan and the rows of clear by namespace. Collation "C" is the order of code
+  -- Serves every statement by key (read, fill, rearm, write, remove, lease), and those by
+  -- namespace and by the beginning of a key. Collation "C" is the order of code
   -- points, whatever the database's own collation is.
   primary key (namespace, cache_key)
 
@@ -94,6 +70,68 @@ create table if not exists cache_entries (
   -- this one included, would pay at every write. The sweeper walks the table by
   -- ctid range instead.
 );
+
+-- Serves invalidation by tag. Rows without tags pay nothing for it, and a row whose
+-- tags stay what they were stays HOT.
+create index if not exists cache_entries_tags on cache_entries using gin (tags)
+  with (fastupdate = off) where tags <> '{}';
+create index if not exists cache_entries_former_tags on cache_entries using gin (former_tags)
+  with (fastupdate = off) where former_tags <> '{}';
+
+-- What was changed. A line is written by the statement that changes the entries, and
+-- is committed or rolled back with it.
+--
+-- It is news: processes read what has become visible since they last looked, are woken
+-- by NOTIFY effect_tiered_cache, and drop what they hold in memory. Kept for an hour or
+-- two for that, then deleted by the sweeper.
+--
+-- Where it names many entries at once (kind is not 'keys'), it is also a mark: what it
+-- covers is dead, or stale if keeps_stale, as long as its load began before the mark
+-- was committed. No row need be found and locked for that, not even one that another
+-- transaction is about to store: see cache_marks. The sweeper deletes the dead rows
+-- and closes the mark once there are none and no load can be older.
+create table if not exists cache_log (
+  xid          xid8 not null default pg_current_xact_id(),          -- the transaction, whatever savepoint it was in
+  id           bigint not null default nextval('cache_versions'),   -- not the order of commits: read by xid
+  at           timestamptz not null default clock_timestamp(),
+  origin       text not null default '',                            -- the cache that need not be told; '': all are
+  kind         text not null,                                       -- keys, tag, pattern, namespace or all; another one is news of a later version
+  namespace    text collate "C",                                    -- null if all
+  keys         text[] collate "C",                                  -- if keys: whole keys, however long
+  tag          text collate "C",                                    -- if tag
+  long_tag     text collate "C",                                    -- if tag: the whole, if it is longer than 1024 bytes
+  pattern      text collate "C",                                    -- if pattern: as it was given
+  like_pattern text collate "C",                                    -- if pattern: what keys it covers are like
+  regex        text collate "C",                                    -- if pattern: and match, unless null
+  keeps_stale  boolean not null default false,                      -- whether what it covers is stale, not dead
+  is_open      boolean not null default false,                      -- whether entries are still judged by it
+  is_swept     boolean not null default false,                      -- whether the sweeper has once deleted what it covers
+  swept_to     text[] collate "C",                                  -- how far it has come: namespace and key
+  is_last      boolean not null default false,                      -- whether this time will be the last: no load can be older
+  primary key (xid, id)
+);
+
+create index if not exists cache_log_marks on cache_log (namespace, tag, xid) where is_open;
+
+-- What the sweeper has yet to work on.
+create index if not exists cache_log_unswept on cache_log (is_swept, xid, id) where is_open;
+
+-- One row, made below: what the log still reaches back to.
+--
+-- Of what is visible in trimmed, lines may be missing; next takes its place an hour
+-- after next_at at the earliest. No load that is still under way began before settled;
+-- settling takes its place in the same way, once a load of that time is too old.
+create table if not exists cache_log_horizon (
+  only_row boolean primary key default true check (only_row),
+  trimmed pg_snapshot not null default pg_current_snapshot(),
+  next pg_snapshot not null default pg_current_snapshot(),
+  next_at timestamptz not null default clock_timestamp(),
+  settled pg_snapshot not null default '1:1:',
+  settling pg_snapshot not null default pg_current_snapshot(),
+  settling_at timestamptz not null default clock_timestamp()
+);
+
+insert into cache_log_horizon default values on conflict do nothing;
 
 -- fillfactor leaves room for HOT updates. The autovacuum settings make it come
 -- often and without pauses, since every refresh leaves a dead row version, and
@@ -118,6 +156,37 @@ begin
 end
 $compression$;
 
+-- The marks that decide over an entry: those that cover it and that were not visible
+-- when its load began. Of a mark and an entry of the same transaction, the later one
+-- counts. What is looked at is bounded by what was marked since then, or in the last
+-- quarter of an hour, whatever the number of entries.
+--
+-- No SET clause: the planner puts the function's text in the place of its call.
+create or replace function cache_marks(
+  namespace text, key text, tags text[], former_tags text[], loaded_in pg_snapshot, written_in xid8, version bigint
+) returns table (keeps_stale boolean, at timestamptz) language sql stable as $$
+  select m.keeps_stale, m.at
+  from cache_log m
+  where m.is_open and m.namespace = $1 and m.tag is null and m.xid >= pg_snapshot_xmin($5)
+    and (m.like_pattern is null or ($2 like m.like_pattern and (m.regex is null or $2 ~ m.regex)))
+    and case when m.xid = $6 then m.id > $7 else not pg_visible_in_snapshot(m.xid, $5) end
+  union all
+  select m.keeps_stale, m.at
+  from cache_log m
+  where m.is_open and m.namespace = $1 and m.tag = any ($3) and m.xid >= pg_snapshot_xmin($5)
+    and case when m.xid = $6 then m.id > $7 else not pg_visible_in_snapshot(m.xid, $5) end
+  union all
+  select m.keeps_stale, m.at
+  from cache_log m
+  where m.is_open and m.namespace = $1 and m.tag = any ($4) and m.xid >= pg_snapshot_xmin($5) and m.xid < $6
+    and not pg_visible_in_snapshot(m.xid, $5)
+  union all
+  select m.keeps_stale, m.at
+  from cache_log m
+  where m.is_open and m.namespace is null and m.xid >= pg_snapshot_xmin($5)
+    and case when m.xid = $6 then m.id > $7 else not pg_visible_in_snapshot(m.xid, $5) end
+$$;
+
 -- What the cache holds now, fresh or stale, by namespace. Reads the whole table.
 create or replace view cache_stats as
 select
@@ -127,129 +196,13 @@ select
   avg(e.access_count)::float8          as average_access_count,
   max(e.last_accessed)                 as last_access
 from cache_entries e
-left join cache_namespaces n on n.namespace = e.namespace
-cross join cache_epoch p
 where e.data is not null
   and (e.stale_until is null or e.stale_until > now())
-  and e.generation = coalesce(n.generation, 0) + p.generation
-group by e.namespace;
-
--- What was changed: whatever processes may still hold in memory. A row is written
--- by the statement that changes the entries, and is committed or rolled back with
--- it; processes read what has become visible since they last looked, and are woken
--- by NOTIFY effect_tiered_cache. Kept for an hour or two, then deleted by the sweeper.
-create table if not exists cache_log (
-  xid       xid8 not null default pg_current_xact_id(),  -- the transaction, whatever savepoint it was in
-  id        bigint generated always as identity,         -- not the order of commits: read by xid
-  at        timestamptz not null default clock_timestamp(),
-  origin    text not null default '',                    -- the cache that need not be told; '': all are
-  namespace text collate "C",                            -- null: everything
-  keys      text[] collate "C",                          -- whole keys, however long; null: the whole namespace
-  primary key (xid, id)
-);
-
--- One row, made below: how far back cache_log reaches. Of what is visible in trimmed,
--- rows may be missing. next takes its place an hour after next_at at the earliest.
-create table if not exists cache_log_horizon (
-  only_row boolean primary key default true check (only_row),
-  trimmed pg_snapshot not null default pg_current_snapshot(),
-  next pg_snapshot not null default pg_current_snapshot(),
-  next_at timestamptz not null default clock_timestamp()
-);
-
-insert into cache_log_horizon default values on conflict do nothing;
-
--- Removes an entry, in every tier of every process, and refuses what loads that
--- began before bring. Says whether there was one.
---
--- The key is the text that cache_key (of a long key: long_key) shows: a key that is
--- a string as it is, any other as JSON without spaces, its fields sorted by name:
--- '7', '{"chromosome":7,"position":140453136}'.
-create or replace function cache_invalidate(namespace text, key text) returns boolean
-language plpgsql strict set search_path from current as $body$
-#variable_conflict use_column
-declare
-  bytes constant bytea := convert_to(cache_invalidate.key, 'UTF8');
-  stored text := cache_invalidate.key;
-  cut integer := 1024;
-  at constant timestamptz := clock_timestamp();
-  was_live boolean;
-begin
-  if length(bytes) > cut then
-    while get_byte(bytes, cut) & 192 = 128 loop
-      cut := cut - 1;
-    end loop;
-    stored := convert_from(substring(bytes for cut), 'UTF8') || ':sha256:' || encode(sha256(bytes), 'hex');
-  end if;
-  insert into cache_entries as e (
-    namespace, cache_key, long_key, created_at, expires_at, stale_until, version, generation
+  and not exists (
+    select
+    from cache_marks(
+      e.namespace, coalesce(e.long_key, e.cache_key), e.tags, e.former_tags, e.loaded_in, e.written_in, e.version
+    ) m
+    where not m.keeps_stale or e.is_failure
   )
-  select
-    cache_invalidate.namespace, stored, nullif(cache_invalidate.key, stored),
-    at, at, at, nextval('cache_versions'),
-    coalesce((select n.generation from cache_namespaces n where n.namespace = cache_invalidate.namespace), 0)
-      + coalesce((select p.generation from cache_epoch p), 0)
-  on conflict (namespace, cache_key) do update set
-    data = null, is_failure = false, data_size = 0, schema_version = 0,
-    created_at = excluded.created_at, expires_at = excluded.expires_at, stale_until = excluded.stale_until,
-    retry_at = null, load_time = 0, last_accessed = excluded.created_at, access_count = 0,
-    validators = null, tags = '{}', metadata = case when
-      e.data is not null
-      and (e.stale_until is null or e.stale_until > excluded.created_at)
-      and e.generation = excluded.generation
-    then '{"live": true}'::jsonb end,
-    version = nextval('cache_versions'), generation = excluded.generation
-  returning e.metadata is not null into was_live;
-  insert into cache_log (namespace, keys) values (cache_invalidate.namespace, array[cache_invalidate.key]);
-  perform pg_notify('effect_tiered_cache', '1');
-  return was_live;
-end
-$body$;
-
--- Removes all entries of a namespace, in every tier of every process, whatever
--- their number in a short time: the sweeper deletes what is left of many. Says how
--- many there were, fresh or stale.
-create or replace function cache_clear(namespace text) returns bigint
-language plpgsql strict set search_path from current as $body$
-#variable_conflict use_column
-declare
-  cleared bigint;
-begin
-  select count(*) into cleared
-  from cache_entries e
-  where e.namespace = cache_clear.namespace
-    and e.data is not null
-    and (e.stale_until is null or e.stale_until > clock_timestamp())
-    and e.generation =
-      coalesce((select n.generation from cache_namespaces n where n.namespace = cache_clear.namespace), 0)
-        + coalesce((select p.generation from cache_epoch p), 0);
-  insert into cache_namespaces as n (namespace, generation) values (cache_clear.namespace, 1)
-  on conflict (namespace) do update set generation = n.generation + 1;
-  delete from cache_entries e using (
-    select ctid from cache_entries where namespace = cache_clear.namespace limit 50000 for update skip locked
-  ) d
-  where e.ctid = d.ctid;
-  insert into cache_log (namespace) values (cache_clear.namespace);
-  perform pg_notify('effect_tiered_cache', '1');
-  return cleared;
-end
-$body$;
-
--- The same for every namespace.
-create or replace function cache_clear_all() returns bigint
-language plpgsql set search_path from current as $body$
-declare
-  cleared bigint;
-begin
-  select coalesce(sum(entries), 0) into cleared from cache_stats;
-  insert into cache_epoch as p (generation) values (1)
-  on conflict (only_row) do update set generation = p.generation + 1;
-  delete from cache_entries e using (
-    select ctid from cache_entries limit 50000 for update skip locked
-  ) d
-  where e.ctid = d.ctid;
-  insert into cache_log default values;
-  perform pg_notify('effect_tiered_cache', '1');
-  return cleared;
-end
-$body$;
+group by e.namespace;

@@ -16,103 +16,12 @@
  *
  * @since 0.1.0
  */
-import { Cause, ConfigProvider, Context, Duration, Effect, Exit, Layer, Option, Schema, type SchemaIssue } from "effect"
-import { CacheError, InvalidConfig } from "./CacheError.ts"
+import { ConfigProvider, Context, Duration, Effect, Exit, Layer, Option, Redacted, Result, Schema } from "effect"
+import { CacheError, errorOf, InvalidConfig } from "./CacheError.ts"
 import * as CachePolicy from "./CachePolicy.ts"
+import { type CacheConfigInput, ConfigDocument } from "./ConfigDocument.ts"
 
-const Flag = CachePolicy.recognized(Schema.Boolean, "must be true or false", (input) =>
-  input === true || input === "true" ? true : input === false || input === "false" ? false : undefined
-)
-
-const Document = CachePolicy.record({
-  policy: Schema.optionalKey(CachePolicy.CachePolicyFields),
-  namespaces: Schema.optionalKey(Schema.Record(Schema.String, CachePolicy.CachePolicyFields)),
-  memory: Schema.optionalKey(
-    CachePolicy.record({
-      maxEntries: Schema.optionalKey(CachePolicy.Positive),
-      maxSize: Schema.optionalKey(CachePolicy.Positive),
-      cleanupInterval: Schema.optionalKey(CachePolicy.Interval)
-    })
-  ),
-  store: Schema.optionalKey(
-    CachePolicy.record({
-      readTimeout: Schema.optionalKey(CachePolicy.Interval),
-      softReadTimeout: Schema.optionalKey(CachePolicy.Interval),
-      writeTimeout: Schema.optionalKey(CachePolicy.Interval),
-      breakerFailures: Schema.optionalKey(CachePolicy.Positive),
-      breakerProbeInterval: Schema.optionalKey(CachePolicy.Interval),
-      maxPendingWrites: Schema.optionalKey(CachePolicy.Positive),
-      maxPendingInvalidations: Schema.optionalKey(CachePolicy.Positive),
-      sweepInterval: Schema.optionalKey(CachePolicy.Interval),
-      migrate: Schema.optionalKey(Flag)
-    })
-  ),
-  loads: Schema.optionalKey(
-    CachePolicy.record({
-      maxBackground: Schema.optionalKey(CachePolicy.Positive)
-    })
-  ),
-  bus: Schema.optionalKey(
-    CachePolicy.record({
-      pollInterval: Schema.optionalKey(CachePolicy.Interval),
-      listen: Schema.optionalKey(Flag)
-    })
-  )
-})
-
-/**
- * The configuration as one writes it in code.
- *
- * @category models
- * @since 0.1.0
- */
-export interface CacheConfigInput {
-  /** Fills the policy fields that a namespace's code leaves open. */
-  readonly policy?: CachePolicy.CachePolicyInput
-  /** Overrides the policy of single namespaces, by name. */
-  readonly namespaces?: { readonly [name: string]: CachePolicy.CachePolicyInput }
-  readonly memory?: {
-    /** How many entries memory (L1) holds at most. Default 10 000. */
-    readonly maxEntries?: number
-    /** How many bytes memory (L1) holds at most, by encoded size. Default 128 MiB. */
-    readonly maxSize?: number
-    /** How often expired entries are reclaimed in the background. Default 1 minute. */
-    readonly cleanupInterval?: Duration.Input
-  }
-  readonly store?: {
-    /** How long a read of the store (L2) may take. Default 500 ms. */
-    readonly readTimeout?: Duration.Input
-    /** The same where memory has a stale entry to fall back on for every key that is read. Default: no sooner. */
-    readonly softReadTimeout?: Duration.Input
-    /** How long a write, removal or clear may take. Default 2 seconds. */
-    readonly writeTimeout?: Duration.Input
-    /** After how many failures in a row reads and fills leave the store alone. Default 5. */
-    readonly breakerFailures?: number
-    /** How often a store that is left alone is tried again, by one call. Default 1 second. */
-    readonly breakerProbeInterval?: Duration.Input
-    /** How many rows of background writes may wait; beyond it the oldest is dropped. Default 1000. */
-    readonly maxPendingWrites?: number
-    /**
-     * How many keys that the store could not be told of are remembered one by one;
-     * beyond it their whole namespace is cleared. Default 10 000.
-     */
-    readonly maxPendingInvalidations?: number
-    /** How often dead rows are removed. Default 1 minute. */
-    readonly sweepInterval?: Duration.Input
-    /** Whether the layer brings the database's tables up to date. Default true. */
-    readonly migrate?: boolean
-  }
-  readonly loads?: {
-    /** How many loads may go on in the background at a time. Default 100. */
-    readonly maxBackground?: number
-  }
-  readonly bus?: {
-    /** How often to look for what other processes have changed although none rang. Default 1 second. */
-    readonly pollInterval?: Duration.Input
-    /** Whether to be woken by LISTEN, which a pooler that shares sessions does not pass on. Default true. */
-    readonly listen?: boolean
-  }
-}
+export type { CacheConfigInput } from "./ConfigDocument.ts"
 
 /**
  * The variables that `CacheConfig.layer` reads, and the field that each sets.
@@ -134,6 +43,8 @@ export const variables = {
   CACHE_EARLY_REFRESH_BETA: "policy.earlyRefreshBeta",
   CACHE_JITTER: "policy.jitter",
   CACHE_STORE_WRITES: "policy.storeWrites",
+  CACHE_LEASE_DURATION: "policy.leaseDuration",
+  CACHE_LEASE_WAIT: "policy.leaseWait",
   CACHE_MEMORY_MAX_ENTRIES: "memory.maxEntries",
   CACHE_MEMORY_MAX_SIZE: "memory.maxSize",
   CACHE_MEMORY_CLEANUP_INTERVAL: "memory.cleanupInterval",
@@ -145,10 +56,14 @@ export const variables = {
   CACHE_STORE_MAX_PENDING_WRITES: "store.maxPendingWrites",
   CACHE_STORE_MAX_PENDING_INVALIDATIONS: "store.maxPendingInvalidations",
   CACHE_STORE_SWEEP_INTERVAL: "store.sweepInterval",
+  CACHE_STORE_ACCESS_INTERVAL: "store.accessInterval",
+  CACHE_STORE_MAX_ENTRIES: "store.maxEntries",
+  CACHE_STORE_MAX_SIZE: "store.maxSize",
   CACHE_STORE_MIGRATE: "store.migrate",
   CACHE_LOADS_MAX_BACKGROUND: "loads.maxBackground",
   CACHE_BUS_POLL_INTERVAL: "bus.pollInterval",
-  CACHE_BUS_LISTEN: "bus.listen"
+  CACHE_BUS_LISTEN: "bus.listen",
+  CACHE_BUS_URL: "bus.url"
 } as const
 
 /** The policy fields by what follows `CACHE_` or `CACHE_NAMESPACES__<NAME>__`. */
@@ -186,6 +101,9 @@ export class CacheConfig extends Context.Service<
       readonly maxPendingWrites: number
       readonly maxPendingInvalidations: number
       readonly sweepInterval: Duration.Duration
+      readonly accessInterval: Duration.Duration
+      readonly maxEntries: number
+      readonly maxSize: number
       readonly migrate: boolean
     }
     readonly loads: {
@@ -194,6 +112,7 @@ export class CacheConfig extends Context.Service<
     readonly bus: {
       readonly pollInterval: Duration.Duration
       readonly listen: boolean
+      readonly url: Redacted.Redacted | undefined
     }
   }
 >()("effect-tiered-cache/CacheConfig") {
@@ -273,11 +192,8 @@ const readNamespaces = Effect.fnUntraced(function* (provider: ConfigProvider.Con
     const fieldName = namespaceVariables.get(suffix)
     if (name === "" || fieldName === undefined) {
       const fields = [...namespaceVariables.keys()].join(", ")
-      return yield* invalid(
-        variable,
-        value,
-        `write it as CACHE_NAMESPACES__<NAME>__<FIELD>, the field one of ${fields}`
-      )
+      const problem = `write it as CACHE_NAMESPACES__<NAME>__<FIELD>, the field one of ${fields}`
+      return yield* invalid(variable, value, problem)
     }
     const field = CachePolicy.decode({ [fieldName]: value })
     if (Exit.isFailure(field)) return yield* invalid(variable, value, problemOfField(field))
@@ -287,7 +203,7 @@ const readNamespaces = Effect.fnUntraced(function* (provider: ConfigProvider.Con
 })
 
 const problemOfField = (exit: Exit.Failure<unknown, CacheError>): string => {
-  const { reason } = Cause.squash(exit.cause) as CacheError
+  const { reason } = errorOf(exit)
   return reason._tag === "InvalidPolicy" ? reason.problem : reason.message
 }
 
@@ -322,15 +238,11 @@ const namespaceVariablesOf = (provider: ConfigProvider.ConfigProvider) => {
 /** A provider tells of names that are all digits only how large the largest is. */
 const maxDigits = 10_000
 
-const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<CacheConfig["Service"], CacheError> => {
-  const exit = Schema.decodeUnknownExit(Document)(document, { onExcessProperty: "error" })
-  if (Exit.isFailure(exit)) {
-    return Exit.mapError(Exit.asVoid(exit), ({ issue }) => configError(document, origin, sources, issue)) as Exit.Exit<
-      never,
-      CacheError
-    >
-  }
-  const { bus = {}, loads = {}, memory = {}, namespaces = {}, policy = {}, store = {} } = exit.value
+const decode = (raw: Raw): Effect.Effect<CacheConfig["Service"], CacheError> => {
+  const { document, environment } = raw
+  const decoded = Schema.decodeUnknownResult(ConfigDocument)(document, { onExcessProperty: "error" })
+  if (Result.isFailure(decoded)) return invalidField(raw, decoded.failure)
+  const { bus = {}, loads = {}, memory = {}, namespaces = {}, policy = {}, store = {} } = decoded.success
   const overrides = new Map(Object.entries(namespaces))
   return Effect.succeed({
     policyOf: ({ name, policy: code }) =>
@@ -349,6 +261,9 @@ const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<
       maxPendingWrites: store.maxPendingWrites ?? 1000,
       maxPendingInvalidations: store.maxPendingInvalidations ?? 10_000,
       sweepInterval: store.sweepInterval ?? Duration.minutes(1),
+      accessInterval: store.accessInterval ?? Duration.minutes(1),
+      maxEntries: store.maxEntries ?? 10_000_000,
+      maxSize: store.maxSize ?? 10 * 1024 ** 3,
       migrate: store.migrate ?? true
     },
     loads: {
@@ -356,31 +271,25 @@ const decode = ({ document, environment, origin, sources }: Raw): Effect.Effect<
     },
     bus: {
       pollInterval: bus.pollInterval ?? Duration.seconds(1),
-      listen: bus.listen ?? true
+      listen: bus.listen ?? true,
+      url: bus.url === undefined ? undefined : Redacted.make(bus.url)
     }
   })
 }
 
 const environmentName = (name: string): string => name.toUpperCase().replace(/[^A-Z0-9]/gu, "_")
 
-const configError = (
-  document: unknown,
-  origin: string,
-  sources: Raw["sources"],
-  issue: SchemaIssue.Issue
-): CacheError => {
+const invalidField = ({ document, origin, sources }: Raw, { issue }: Schema.SchemaError) => {
   const { message, path, value } = CachePolicy.firstIssue(document, issue)
-  return new CacheError({
-    reason: new InvalidConfig({
-      variable: sources.get(path.join("\0")) ?? (origin + path.join(".")).trim(),
-      value: CachePolicy.show(value),
-      problem: message
-    })
-  })
+  const variable = sources.get(path.join("\0")) ?? (origin + path.join(".")).trim()
+  return invalid(variable, path.join(".") === "bus.url" ? Redacted.make(value) : value, message)
 }
 
-const invalid = (variable: string, value: string, problem: string) =>
-  Effect.fail(new CacheError({ reason: new InvalidConfig({ variable, value: CachePolicy.show(value), problem }) }))
+const invalid = (variable: string, value: unknown, problem: string) =>
+  Effect.fail(new CacheError({ reason: new InvalidConfig({ variable, value: show(value), problem }) }))
+
+/** Without URLs, which may have passwords in them. */
+const show = (value: unknown): string => CachePolicy.show(value).replaceAll(/:\/\/[^"\s]*/g, "://<redacted>")
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)

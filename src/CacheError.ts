@@ -115,6 +115,24 @@ export class InvalidKey extends Schema.TaggedError<InvalidKey>()("InvalidKey", {
 }
 
 /**
+ * A pattern that is none; says where, and what would be right. Nothing was changed.
+ *
+ * @category reasons
+ * @since 0.1.0
+ */
+export class InvalidPattern extends Schema.TaggedError<InvalidPattern>()("InvalidPattern", {
+  namespace: Schema.String,
+  pattern: Schema.String,
+  problem: Schema.String
+}) {
+  readonly isRetryable = false
+  override get message(): string {
+    const beginning = this.pattern.length > 100 ? `${this.pattern.slice(0, 100)}...` : this.pattern
+    return `namespace "${this.namespace}", pattern "${beginning}": ${this.problem}`
+  }
+}
+
+/**
  * The namespace's value schema refuses this value, or it has no JSON form.
  *
  * @category reasons
@@ -216,6 +234,7 @@ export const CacheErrorReason = Schema.Union([
   LoaderTimeout,
   MigrationFailed,
   InvalidKey,
+  InvalidPattern,
   EncodeFailed,
   ValueTooLarge,
   InvalidNamespace,

@@ -7,7 +7,9 @@
  *
  * Memory is always up. Without the store the cache as a whole is degraded, not
  * down: reads go on from memory and from the loaders. A store that is up but has
- * yet to be told of invalidations is degraded itself.
+ * yet to be told of invalidations is degraded itself. Without the bus memory may
+ * serve what other processes have changed, for as long as `memoryTimeToLive`: its
+ * `problem` says since when.
  *
  * @since 0.1.0
  */
@@ -34,7 +36,8 @@ export interface ComponentHealth {
 }
 
 /**
- * How well the cache is as a whole, and its parts.
+ * How well the cache is as a whole, and its parts; no `bus` where that cannot be
+ * down, as within one process.
  *
  * @category models
  * @since 0.1.0
@@ -42,7 +45,11 @@ export interface ComponentHealth {
 export interface CacheHealth {
   readonly status: HealthStatus
   readonly since: number
-  readonly components: { readonly memory: ComponentHealth; readonly store: ComponentHealth }
+  readonly components: {
+    readonly memory: ComponentHealth
+    readonly store: ComponentHealth
+    readonly bus?: ComponentHealth
+  }
 }
 
 /**
@@ -56,7 +63,6 @@ export const make = (
   parts: CacheHealth["components"],
   untold: { readonly size: number; readonly since: number } = { size: 0, since: 0 }
 ): CacheHealth => {
-  const { memory } = parts
   const store: ComponentHealth =
     untold.size === 0 || parts.store.status !== "Up"
       ? parts.store
@@ -65,8 +71,10 @@ export const make = (
           since: Math.max(parts.store.since, untold.since),
           problem: `not told yet of ${untold.size} invalidations, which are tried again`
         }
-  const components = { memory, store }
-  return store.status === "Up"
-    ? { status: "Up", since: Math.max(memory.since, store.since), components }
-    : { status: "Degraded", since: store.since, components }
+  const components = { ...parts, store }
+  const all: ReadonlyArray<ComponentHealth> = Object.values(components)
+  const unwell = all.filter(({ status }) => status !== "Up")
+  return unwell.length === 0
+    ? { status: "Up", since: Math.max(...all.map(({ since }) => since)), components }
+    : { status: "Degraded", since: Math.min(...unwell.map(({ since }) => since)), components }
 }

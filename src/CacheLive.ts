@@ -36,9 +36,10 @@ const overPostgres = (
   const sweeper = Layer.unwrap(
     Effect.map(CacheConfig, ({ store }) => PgSweeper.layerWith({ interval: store.sweepInterval }))
   )
+  const store = Layer.unwrap(Effect.map(CacheConfig, ({ store }) => PgCacheStore.layerWith(store)))
   const bus = Layer.unwrap(Effect.map(CacheConfig, (config) => PgInvalidationBus.layerWith(config.bus)))
   return Layer.merge(TieredCache.layerWith(config), sweeper).pipe(
-    Layer.provide(PgCacheStore.layerWith({})),
+    Layer.provide(store),
     Layer.provide(bus),
     Layer.provide(tables),
     Layer.provide(config)

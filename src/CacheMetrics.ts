@@ -4,7 +4,8 @@
  * Nothing is added to a hit: each series reads its counter when an exporter asks
  * for it, so it is exact at every scrape. The labels are the namespace, the tier,
  * the outcome of a load and the cause of a removal, never a key, so there are as
- * many series as namespaces times forty. The series go when the cache closes.
+ * many series as namespaces times forty, and five of the bus between processes, where
+ * there is one. The series go when the cache closes.
  *
  * The caches of one process that share a metric registry should differ in a
  * metric attribute (`Metric.CurrentMetricAttributes`) if their namespaces have
@@ -17,6 +18,7 @@
  */
 import { Effect, Metric, type Scope } from "effect"
 import type { Counters, NamespaceStats } from "./CacheStats.ts"
+import type { BusStatus } from "./InvalidationBus.ts"
 import type { RemovalCause } from "./MemoryCache.ts"
 
 const counters: ReadonlyArray<
@@ -55,12 +57,23 @@ const counters: ReadonlyArray<
   ["cache_loader_timeouts_total", "callers who did not wait on", { timeout: "hard" }, "hardTimeouts"],
   ["cache_late_loads_total", "loads that ended in the background", { outcome: "success" }, "lateSuccess"],
   ["cache_late_loads_total", "loads that ended in the background", { outcome: "failure" }, "lateFailure"],
+  ["cache_lease_waits_total", "keys that another process was loading, waited for", {}, "leaseWaits"],
+  ["cache_lease_timeouts_total", "keys loaded although another process was", {}, "leaseTimeouts"],
   ["cache_store_dropped_total", "background writes given up", {}, "storeDropped"],
   ["cache_sets_total", "keys stored explicitly", {}, "sets"],
   ["cache_invalidations_total", "keys invalidated", {}, "invalidations"],
   ["cache_clears_total", "namespaces cleared", {}, "clears"],
   ["cache_uncached_total", "values served but not kept", { cause: "too large" }, "tooLarge"],
   ["cache_uncached_total", "values served but not kept", { cause: "unencodable" }, "unencodable"]
+]
+
+const busCounters: ReadonlyArray<
+  readonly [metric: string, description: string, counter: "sent" | "received" | "caughtUp" | "gaps"]
+> = [
+  ["cache_bus_sent_total", "times that other processes were woken", "sent"],
+  ["cache_bus_received_total", "changes heard of", "received"],
+  ["cache_bus_caught_up_total", "changes heard of only after having been cut off", "caughtUp"],
+  ["cache_bus_gaps_total", "times that memory was dropped because changes were missed", "gaps"]
 ]
 
 const causes: ReadonlyArray<RemovalCause> = ["explicit", "replaced", "expired", "size", "remote"]
@@ -74,6 +87,8 @@ const causes: ReadonlyArray<RemovalCause> = ["explicit", "replaced", "expired", 
 export interface CacheMetrics {
   /** Registers the series of one namespace. */
   readonly register: (namespace: string, stats: NamespaceStats) => void
+  /** Registers the series of the bus. */
+  readonly registerBus: (status: () => BusStatus) => void
 }
 
 /**
@@ -123,6 +138,17 @@ export const make: Effect.Effect<CacheMetrics, never, Scope.Scope> = Effect.gen(
           value: partition.size
         })
       )
+    },
+    registerBus: (status) => {
+      for (const [name, description, counter] of busCounters) {
+        register(Metric.counter(name, { description, incremental: true }), () => ({
+          count: status()[counter],
+          incremental: true
+        }))
+      }
+      register(Metric.gauge("cache_bus_lag_seconds", { description: "how late the last change was heard of" }), () => ({
+        value: status().lag / 1000
+      }))
     }
   }
 })

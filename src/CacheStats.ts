@@ -22,6 +22,7 @@
  * @since 0.1.0
  */
 import type { Ref } from "effect"
+import type { BusStatus } from "./InvalidationBus.ts"
 import type { Partition, RemovalCause } from "./MemoryCache.ts"
 
 /**
@@ -96,9 +97,12 @@ export interface CacheStats {
   /** Loads by key that ended in the background; they are among `loadSuccess` and `loadFailure` too. */
   readonly lateSuccess: number
   readonly lateFailure: number
+  /** Keys that a load waited for because another process was loading them, and those that it loaded although another was. */
+  readonly leaseWaits: number
+  readonly leaseTimeouts: number
   /** Keys that `set` and `setMany` stored. */
   readonly sets: number
-  /** Keys that `invalidate` and `invalidateMany` removed or found absent. */
+  /** Keys that were invalidated or expired, there or not; tags or a pattern count once a call. */
   readonly invalidations: number
   /** Calls of `clear` and `clearAll`. */
   readonly clears: number
@@ -106,6 +110,8 @@ export interface CacheStats {
   readonly tooLarge: number
   /** Values or keys served but not kept: their schema refuses them. */
   readonly unencodable: number
+  /** What went over the bus between processes, where there is one: of the whole cache, not of one namespace. */
+  readonly bus?: BusStatus
 }
 
 /**
@@ -144,6 +150,8 @@ export interface Counters {
   hardTimeouts: number
   lateSuccess: number
   lateFailure: number
+  leaseWaits: number
+  leaseTimeouts: number
   sets: number
   invalidations: number
   clears: number
@@ -206,6 +214,8 @@ export const makeCounters = (): Counters => ({
   hardTimeouts: 0,
   lateSuccess: 0,
   lateFailure: 0,
+  leaseWaits: 0,
+  leaseTimeouts: 0,
   sets: 0,
   invalidations: 0,
   clears: 0,
@@ -214,12 +224,12 @@ export const makeCounters = (): Counters => ({
 })
 
 /**
- * The counts as they are now, summed over the given namespaces.
+ * The counts as they are now, summed over the given namespaces, and those of a bus.
  *
  * @category conversions
  * @since 0.1.0
  */
-export const snapshot = (namespaces: Iterable<NamespaceStats>): CacheStats => {
+export const snapshot = (namespaces: Iterable<NamespaceStats>, bus?: BusStatus): CacheStats => {
   const sum = makeCounters()
   const removals = { explicit: 0, replaced: 0, expired: 0, size: 0, remote: 0 }
   let entries = 0
@@ -260,11 +270,14 @@ export const snapshot = (namespaces: Iterable<NamespaceStats>): CacheStats => {
     hardTimeouts: sum.hardTimeouts,
     lateSuccess: sum.lateSuccess,
     lateFailure: sum.lateFailure,
+    leaseWaits: sum.leaseWaits,
+    leaseTimeouts: sum.leaseTimeouts,
     sets: sum.sets,
     invalidations: sum.invalidations,
     clears: sum.clears,
     tooLarge: sum.tooLarge,
-    unencodable: sum.unencodable
+    unencodable: sum.unencodable,
+    ...(bus !== undefined && { bus })
   }
 }
 

@@ -18,15 +18,46 @@ import type { ComponentHealth } from "./CacheHealth.ts"
 import type { KeyText } from "./CacheStore.ts"
 
 /**
- * What changed: some keys of a namespace, a whole namespace, or everything.
+ * What changed: some keys of a namespace, those with one of some tags, those that a
+ * pattern matches, a whole namespace, or everything. With `keepsStale` what was
+ * fresh has become stale, and is not gone.
  *
  * @category models
  * @since 0.1.0
  */
 export type Invalidation =
-  | { readonly _tag: "Keys"; readonly namespace: string; readonly keys: ReadonlyArray<KeyText> }
+  | {
+      readonly _tag: "Keys"
+      readonly namespace: string
+      readonly keys: ReadonlyArray<KeyText>
+      readonly keepsStale?: boolean
+    }
+  | {
+      readonly _tag: "Tags"
+      readonly namespace: string
+      readonly tags: ReadonlyArray<string>
+      readonly keepsStale?: boolean
+    }
+  | {
+      readonly _tag: "Pattern"
+      readonly namespace: string
+      /** As `Glob.make` takes it. */
+      readonly pattern: string
+      readonly keepsStale?: boolean
+    }
   | { readonly _tag: "Namespace"; readonly namespace: string }
   | { readonly _tag: "All" }
+
+/**
+ * Keys whose lease has ended: stored or given back.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Released {
+  readonly namespace: string
+  readonly keys: ReadonlyArray<KeyText>
+}
 
 /**
  * An invalidation and the cache that made it.
@@ -71,8 +102,13 @@ export class InvalidationBus extends Context.Service<
   {
     /** Tells every subscriber. */
     readonly publish: (message: InvalidationMessage) => Effect.Effect<void>
-    /** Calls `onMessage` for every message until the scope closes. `onMessage` must not throw. */
-    readonly subscribe: (onMessage: (message: InvalidationMessage) => void) => Effect.Effect<void, never, Scope.Scope>
+    /** Wakes whoever waits for a lease on these keys. It may be lost: waiters look for themselves now and then. */
+    readonly wake: (released: Released) => Effect.Effect<void>
+    /** Calls `onMessage` for every message, and `onReleased` for every wake, until the scope closes. Neither may throw. */
+    readonly subscribe: (
+      onMessage: (message: InvalidationMessage) => void,
+      onReleased?: (released: Released) => void
+    ) => Effect.Effect<void, never, Scope.Scope>
     /** How it is, where that can change. */
     readonly status?: () => BusStatus
   }
@@ -84,22 +120,30 @@ export class InvalidationBus extends Context.Service<
    * @since 0.1.0
    */
   static readonly layerMemory: Layer.Layer<InvalidationBus> = Layer.sync(InvalidationBus, () => {
-    const subscribers = new Set<(message: InvalidationMessage) => void>()
+    const subscribers = new Set<Subscriber>()
     return {
       publish: (message) =>
         Effect.sync(() => {
-          for (const subscriber of subscribers) subscriber(message)
+          for (const { onMessage } of subscribers) onMessage(message)
         }),
-      subscribe: (onMessage) =>
+      wake: (released) =>
+        Effect.sync(() => {
+          for (const { onReleased } of subscribers) onReleased?.(released)
+        }),
+      subscribe: (onMessage, onReleased) =>
         Effect.acquireRelease(
           Effect.sync(() => {
-            subscribers.add(onMessage)
+            const subscriber: Subscriber = { onMessage, onReleased }
+            subscribers.add(subscriber)
+            return subscriber
           }),
-          () =>
-            Effect.sync(() => {
-              subscribers.delete(onMessage)
-            })
+          (subscriber) => Effect.sync(() => subscribers.delete(subscriber))
         )
     }
   })
+}
+
+interface Subscriber {
+  readonly onMessage: (message: InvalidationMessage) => void
+  readonly onReleased: ((released: Released) => void) | undefined
 }

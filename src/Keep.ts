@@ -24,7 +24,7 @@ import * as Aging from "./Aging.ts"
 import type { CacheEntry } from "./CacheEntry.ts"
 import { type CacheError, errorOf } from "./CacheError.ts"
 import * as CachePolicy from "./CachePolicy.ts"
-import type { NewRow, Rearm } from "./CacheStore.ts"
+import type { KeyText, NewRow, Rearm } from "./CacheStore.ts"
 import { Loaded } from "./Loaded.ts"
 import type { Fenced, Load, Missing } from "./LoadTask.ts"
 import type { MemoryEntry } from "./MemoryCache.ts"
@@ -34,7 +34,7 @@ import { type CacheParts, forget, type Held, type Landing, lifetimeOf, ownCopy, 
 import * as StoreGuard from "./StoreGuard.ts"
 
 /**
- * Keeps what was loaded and puts it among what the load brings.
+ * Keeps what was loaded and puts it among what the load brings. Says what is, or will be, stored.
  *
  * @category running
  * @since 0.1.0
@@ -46,7 +46,7 @@ export const keepValues = Effect.fnUntraced(function* <K, A, X, E, R>(
   startedAt: number,
   loadTime: number,
   { entries }: Landing<A>
-): Effect.fn.Return<void, X> {
+): Effect.fn.Return<ReadonlyArray<KeyText>, X> {
   const { options, progress, self, space } = load
   const now = yield* Clock.currentTimeMillis
   const loaded: Array<ToKeep<K, A>> = []
@@ -78,11 +78,11 @@ export const keepValues = Effect.fnUntraced(function* <K, A, X, E, R>(
       loaded.push({ ...want, row: row.value, entry, failure: undefined })
     }
   }
-  yield* keep(load, loaded, startedAt, now)
+  return yield* keep(load, loaded, startedAt, now)
 })
 
 /**
- * Re-arms what may stand in for a failure; keeps the failure where nothing may.
+ * Re-arms what may stand in for a failure; keeps the failure where nothing may. Says what is, or will be, stored.
  *
  * @category running
  * @since 0.1.0
@@ -94,7 +94,7 @@ export const keepFailure = Effect.fnUntraced(function* <K, A, X, E, R>(
   startedAt: number,
   loadTime: number,
   { failures }: Landing<A>
-): Effect.fn.Return<void, X> {
+): Effect.fn.Return<ReadonlyArray<KeyText>, X> {
   const { options, progress, route, space } = load
   const error = Cause.squash(exit.cause) as E
   const now = yield* Clock.currentTimeMillis
@@ -113,7 +113,7 @@ export const keepFailure = Effect.fnUntraced(function* <K, A, X, E, R>(
     }
   }
   yield* rearm(load, rearmed, now)
-  yield* keep(load, failed, startedAt, now)
+  return yield* keep(load, failed, startedAt, now)
 })
 
 interface ToKeep<K, A> extends Missing<K> {
@@ -188,17 +188,18 @@ const failedToKeep = <K, A>(want: Missing<K>, row: NewRow, error: unknown, now: 
 }
 
 const keep = Effect.fnUntraced(function* <K, A, X, E, R>(
-  { progress, route, self, space }: Load<K, A, X, E, R>,
+  { onStored, progress, route, self, space }: Load<K, A, X, E, R>,
   loaded: ReadonlyArray<ToKeep<K, A>>,
   startedAt: number,
   loadedAt: number
-): Effect.fn.Return<void, X> {
-  const { counters, namespace, policy } = space
+): Effect.fn.Return<ReadonlyArray<KeyText>, X> {
+  const { counters, fences, namespace, policy } = space
   // The store would refuse it, and those who tell of invalidations may have forgotten one by now.
-  if (loaded.length === 0 || loadedAt - startedAt >= Duration.toMillis(self.store.fenceLifetime)) return
-  const fills = loaded.flatMap((load) =>
-    route.keepStore && load.fence !== undefined && !load.local.broken ? [{ ...load.row, fence: load.fence, load }] : []
-  )
+  if (loaded.length === 0 || loadedAt - startedAt >= Duration.toMillis(self.store.fenceLifetime)) return []
+  const fills = loaded.flatMap((load) => {
+    const isKept = route.keepStore && !fences.isBroken(load.local, load.entry.tags)
+    return isKept && load.fence !== undefined ? [{ ...load.row, fence: load.fence, load }] : []
+  })
   const inBackground = policy.storeWrites === "background"
   const mark = self.pending.mark()
   const stored =
@@ -238,12 +239,14 @@ const keep = Effect.fnUntraced(function* <K, A, X, E, R>(
       keepInMemory(space, load, { ...held, unstored }, vouchedUntil, now)
     }
   }
-  if (!inBackground) return
+  if (!inBackground) return written.map(({ key }) => key)
   for (const { load, ...row } of fills) {
-    const onRefused = () => forget(space, load.id, "remote")
+    const onRefused = () => forget(space, load.id, { cause: "remote" })
     const isReplacement = progress.reserve.has(load.id)
-    self.writes.enqueue({ namespace: namespace.name, row, counters, onRefused, isReplacement })
+    const onEnd = (isStored: boolean) => onStored?.(row.key, isStored)
+    self.writes.enqueue({ namespace: namespace.name, row, counters, onRefused, isReplacement, onEnd })
   }
+  return fills.map(({ key }) => key)
 })
 
 const rearm = Effect.fnUntraced(function* <K, A, X, E, R>(
@@ -305,14 +308,14 @@ export const vouch = <K, A>({ policy }: Space<K, A>, now: number, draw: number):
  * @since 0.1.0
  */
 export const keepInMemory = <K, A>(
-  { namespace, partition, policy }: Space<K, A>,
+  { fences, namespace, partition, policy }: Space<K, A>,
   { id, local }: Pick<Fenced<K>, "id" | "local">,
   { data, entry, failure, loadTime, retryAt, size, unstored }: Held<A>,
   vouchedUntil: number,
   now: number
 ): void => {
-  if (local.broken) return
   const { createdAt, expiresAt: freshUntil, staleUntil, tags, validators } = entry
+  if (fences.isBroken(local, tags)) return
   const isFreshUntil = Math.min(freshUntil, vouchedUntil)
   partition.put(
     id,

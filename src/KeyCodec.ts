@@ -41,6 +41,8 @@ export interface KeyCodec<in out K> {
   readonly decode: (text: KeyText) => Option.Option<K>
   /** The id of a text that `encode` made. */
   readonly idOf: (text: KeyText) => KeyId
+  /** The text of an id that `idOf` made. */
+  readonly textOf: (id: KeyId) => KeyText
 }
 
 /**
@@ -66,9 +68,15 @@ export const make = <K>(namespace: string, schema: Schema.Codec<K, unknown>): Ke
 
   switch (plain(codec.ast)) {
     case "string":
-      return { identify: (key) => key as KeyId, encode, decode, idOf: unescapeKeyText }
+      return {
+        identify: (key) => key as KeyId,
+        encode,
+        decode,
+        idOf: unescapeKeyText,
+        textOf: (id) => escapeKeyText(id as string)
+      }
     case "number":
-      return { identify: (key) => key as KeyId, encode, decode, idOf: Number }
+      return { identify: (key) => key as KeyId, encode, decode, idOf: Number, textOf: JSON.stringify }
     case undefined:
       return {
         identify: (key) => {
@@ -77,7 +85,8 @@ export const make = <K>(namespace: string, schema: Schema.Codec<K, unknown>): Ke
         },
         encode,
         decode,
-        idOf: (text) => text
+        idOf: (text) => text,
+        textOf: (id) => id as KeyText
       }
   }
 }

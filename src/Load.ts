@@ -1,11 +1,14 @@
 /**
- * What happens in a flight: the store is asked, the loader runs with the keys
- * that the store does not have, and what it brings is kept (`Lookup`, `Keep`).
+ * What happens in a flight: the store is asked (`Lookup`), the loader runs with the
+ * keys that the store does not have, and what it brings is kept (`Keep`). Keys that
+ * another process is loading are left to it, waited for and looked up again
+ * (`Lease`).
  *
  * The local fences of the keys are opened in the synchronous step in which the
  * load starts, before anything is read (`LocalFence`); the store's own fences come
- * with its answer (`CacheStore`). Nothing is kept in memory once a key's local
- * fence is broken, and nothing is stored once either is.
+ * with its answer (`CacheStore`). Both are taken anew for each look at the store.
+ * Nothing is kept in memory once a key's local fence is broken, and nothing is
+ * stored once either is.
  *
  * A typed failure of the loader is what the load brings, by key: each caller
  * decides for itself what will do in its place. A defect or an interruption ends
@@ -15,7 +18,9 @@
  */
 import { Cause, Clock, Effect, Exit, type Fiber } from "effect"
 import type { CacheEntry } from "./CacheEntry.ts"
+import type { KeyText } from "./CacheStore.ts"
 import { keepFailure, keepInMemory, keepValues, vouch } from "./Keep.ts"
+import * as Lease from "./Lease.ts"
 import { Loaded } from "./Loaded.ts"
 import type { Fenced, Load, Missing, Wanted } from "./LoadTask.ts"
 import { lookupStore } from "./Lookup.ts"
@@ -25,8 +30,8 @@ import { type Landing, ownCopy, type Space } from "./Space.ts"
 
 /**
  * Finds or loads the wanted keys. `settled` hears of each key that needs no
- * loader: from then on its entry only ages here, so a newcomer should look for
- * itself.
+ * loader, or no other: from then on its entry only ages here, so a newcomer should
+ * look for itself.
  *
  * @category running
  * @since 0.1.0
@@ -36,43 +41,83 @@ export const run = <K, A, X, E, R>(
   wanted: ReadonlyArray<Wanted<K>>,
   settled: (id: KeyId) => void
 ): Effect.Effect<Landing<A>, X, R> => {
-  const { fences, namespace } = load.space
-  const fenced: Array<Fenced<K>> = []
+  const { loadMissing, progress, space } = load
+  const { fences, namespace } = space
+  const open = new Map<KeyId, Fenced<K>["local"]>()
+  const fence: Fence<K> = (wanted) =>
+    wanted.map((want) => {
+      const [before, local] = [open.get(want.id), fences.open(want.id)]
+      if (before !== undefined) fences.close(want.id, before)
+      open.set(want.id, local)
+      return { ...want, local }
+    })
   return Effect.suspend(() => {
-    for (const want of wanted) fenced.push({ ...want, local: fences.open(want.id) })
-    return runFenced(load, fenced, settled)
+    const fenced = fence(wanted)
+    if (loadMissing === undefined) return Effect.as(lookupStore(load, fenced, progress.landing), progress.landing)
+    return Lease.during(load, (lease, load) => runLeased(load, loadMissing, lease, fenced, fence, settled))
   }).pipe(
     Effect.ensuring(
       Effect.suspend(() => {
-        for (const { id, local } of fenced) fences.close(id, local)
-        return load.progress.loading.open
+        for (const [id, local] of open) fences.close(id, local)
+        return progress.loading.open
       })
     ),
     Effect.withSpan(
-      load.loadMissing === undefined ? "TieredCache.lookup" : "TieredCache.load",
+      loadMissing === undefined ? "TieredCache.lookup" : "TieredCache.load",
       { attributes: { "cache.namespace": namespace.name, "cache.keys": wanted.length } },
       { captureStackTrace: false }
     )
   )
 }
 
-const runFenced = Effect.fnUntraced(function* <K, A, X, E, R>(
+/** New fences in place of those that are open: what changes between two looks at the store is no harm to the later. */
+type Fence<K> = (wanted: ReadonlyArray<Wanted<K>>) => ReadonlyArray<Fenced<K>>
+
+/** Rounds of looking and loading, until nothing is left to another process. */
+const runLeased = Effect.fnUntraced(function* <K, A, X, E, R>(
   load: Load<K, A, X, E, R>,
+  loadMissing: BulkLoader<K, A, E, R>,
+  lease: Lease.Lease | undefined,
   wanted: ReadonlyArray<Fenced<K>>,
+  fence: Fence<K>,
   settled: (id: KeyId) => void
 ): Effect.fn.Return<Landing<A>, X, R> {
-  const { loadMissing, progress, space } = load
+  const { progress } = load
   const { landing } = progress
-  const startedAt = yield* Clock.currentTimeMillis
-  const missing = yield* lookupStore(load, wanted, landing)
-  if (loadMissing === undefined) return landing
+  const settle = () => {
+    for (const id of landing.entries.keys()) settled(id)
+    for (const id of landing.failures.keys()) settled(id)
+  }
+  let left = wanted
+  while (true) {
+    const startedAt = yield* Clock.currentTimeMillis
+    const missing = yield* lookupStore(load, left, landing)
+    const now = yield* Clock.currentTimeMillis
+    const toLoad = missing.filter((want) => !isRearmed(load, want, now, landing))
+    if (toLoad.length === 0) return landing
+    settle()
+    // Whoever has something stale to be given need not wait for the lease either.
+    yield* progress.loading.open
+    const turn = yield* Lease.ask(lease, toLoad)
+    if (turn.mustWait || turn.ours.length > 0) progress.loadingSince ??= yield* Clock.currentTimeMillis
+    if (turn.ours.length > 0) yield* Lease.hold(lease, loadKeys(load, loadMissing, turn.ours, startedAt))
+    if (turn.theirs.length === 0) return landing
+    settle()
+    yield* Lease.wait(lease, turn)
+    left = fence(turn.theirs)
+  }
+})
+
+/** Says which keys the store has now, or will have. */
+const loadKeys = Effect.fnUntraced(function* <K, A, X, E, R>(
+  load: Load<K, A, X, E, R>,
+  loadMissing: BulkLoader<K, A, E, R>,
+  toLoad: ReadonlyArray<Missing<K>>,
+  startedAt: number
+): Effect.fn.Return<ReadonlyArray<KeyText>, X, R> {
+  const { progress, space } = load
+  const { landing } = progress
   const loadedAt = yield* Clock.currentTimeMillis
-  const toLoad = missing.filter((want) => !isRearmed(load, want, loadedAt, landing))
-  if (toLoad.length === 0) return landing
-  for (const id of landing.entries.keys()) settled(id)
-  for (const id of landing.failures.keys()) settled(id)
-  progress.loadingSince = loadedAt
-  yield* progress.loading.open
   const stale = toLoad.map(({ id }) => {
     const entry = shown(progress.reserve.get(id)?.entry, loadedAt)
     return entry === undefined ? undefined : ownCopy(space, entry)
@@ -81,11 +126,10 @@ const runFenced = Effect.fnUntraced(function* <K, A, X, E, R>(
   const exit = yield* Effect.exit(runLoader(space, keys, loadMissing, stale))
   if (progress.inBackground) yield* tellLate(space, keys.length, exit)
   const loadTime = (yield* Clock.currentTimeMillis) - loadedAt
-  if (Exit.isSuccess(exit)) yield* keepValues(load, toLoad, exit.value, startedAt, loadTime, landing)
-  else if (isTyped(exit.cause)) yield* keepFailure(load, toLoad, exit, startedAt, loadTime, landing)
+  if (Exit.isSuccess(exit)) return yield* keepValues(load, toLoad, exit.value, startedAt, loadTime, landing)
+  if (isTyped(exit.cause)) return yield* keepFailure(load, toLoad, exit, startedAt, loadTime, landing)
   // The loader's error is typed, so this is none of them.
-  else return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-  return landing
+  return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
 })
 
 /** After a failed load an entry is served as it is for a while: the source is left alone. */

@@ -58,4 +58,6 @@ export interface Load<K, A, X, E, R> {
   readonly options: GetOrSetOptions<A, E> | undefined
   readonly progress: Progress<A>
   readonly draw: number | undefined
+  /** Hears of each key that is stored without the load waiting for it whether it was, or will never be. */
+  readonly onStored?: (key: KeyText, isStored: boolean) => void
 }

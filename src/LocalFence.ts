@@ -19,6 +19,11 @@
  * in which the store applied them is not known here, and an empty L1 is always
  * right.
  *
+ * **Tags.** Nobody knows with which tags a load under way will end. A tag that is
+ * invalidated is therefore remembered for as long as a fence is open that was
+ * opened before, and whoever ends with an entry that has it asks with `isBroken`.
+ * More than `maxTags` of them break every fence.
+ *
  * This guards the L1 of this process. The store guards itself with its own
  * fences (see `CacheStore`); the bus breaks fences in the other processes.
  *
@@ -34,7 +39,17 @@ import type { KeyId } from "./MemoryCache.ts"
  */
 export interface LocalFence {
   broken: boolean
+  /** How many times tags had been invalidated when it was opened. */
+  readonly since: number
 }
+
+/**
+ * A fence that nothing breaks, for what was decided in this very step.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const intact: Readonly<LocalFence> = { broken: false, since: Infinity }
 
 /**
  * The open fences of one namespace.
@@ -44,34 +59,82 @@ export interface LocalFence {
  */
 export class LocalFences {
   readonly #open = new Map<KeyId, Set<LocalFence>>()
+  /** When each tag was last invalidated, counted by `#count`. */
+  readonly #tags = new Map<string, number>()
+  #count = 0
 
   /** How many keys have open fences. */
   get size(): number {
     return this.#open.size
   }
 
+  /** How many tags are remembered. */
+  get tags(): number {
+    return this.#tags.size
+  }
+
   open(id: KeyId): LocalFence {
-    const fence: LocalFence = { broken: false }
+    const fence: LocalFence = { broken: false, since: this.#count }
     const fences = this.#open.get(id)
     if (fences === undefined) this.#open.set(id, new Set([fence]))
     else fences.add(fence)
     return fence
   }
 
+  /** Whether the key was changed since the fence was opened, or one of these tags invalidated. */
+  isBroken(fence: Readonly<LocalFence>, tags: ReadonlyArray<string>): boolean {
+    return fence.broken || tags.some((tag) => (this.#tags.get(tag) ?? 0) > fence.since)
+  }
+
   /** A closed fence holds nothing any more. */
   close(id: KeyId, fence: LocalFence): void {
     fence.broken = true
     const fences = this.#open.get(id)
-    if (fences?.delete(fence) === true && fences.size === 0) this.#open.delete(id)
+    if (fences?.delete(fence) === true && fences.size === 0) this.#leave(id)
   }
 
   break(id: KeyId): void {
     for (const fence of this.#open.get(id) ?? []) fence.broken = true
-    this.#open.delete(id)
+    this.#leave(id)
+  }
+
+  /** Breaks those on the keys that are accepted. */
+  breakMatching(accepts: (id: KeyId) => boolean): void {
+    for (const id of this.#open.keys()) if (accepts(id)) this.break(id)
+  }
+
+  /** Breaks all that are open for what will have one of these tags. */
+  breakTagged(tags: Iterable<string>): void {
+    if (this.#open.size === 0) return
+    this.#count++
+    for (const tag of tags) this.#tags.set(tag, this.#count)
+    if (this.#tags.size > maxTags) this.#forgetTags()
   }
 
   breakAll(): void {
     for (const fences of this.#open.values()) for (const fence of fences) fence.broken = true
     this.#open.clear()
+    this.#tags.clear()
+  }
+
+  #leave(id: KeyId): void {
+    this.#open.delete(id)
+    if (this.#open.size === 0) this.#tags.clear()
+  }
+
+  /** Those that no open fence needs; if the rest is still too much, no fence holds. */
+  #forgetTags(): void {
+    let oldest = Infinity
+    for (const fences of this.#open.values()) for (const { since } of fences) oldest = Math.min(oldest, since)
+    for (const [tag, at] of this.#tags) if (at <= oldest) this.#tags.delete(tag)
+    if (this.#tags.size > maxTags) this.breakAll()
   }
 }
+
+/**
+ * How many tags are remembered for the fences of one namespace.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const maxTags = 500

@@ -16,7 +16,7 @@
 import { Clock, Duration, Effect, Exit, Option } from "effect"
 import * as Aging from "./Aging.ts"
 import type { CacheError } from "./CacheError.ts"
-import type { Fence, NoRow, StoredRow } from "./CacheStore.ts"
+import type { NoRow, StoredRow } from "./CacheStore.ts"
 import { drawFor, keepInMemory, vouch } from "./Keep.ts"
 import type { Fenced, Load, Missing } from "./LoadTask.ts"
 import type { Held, Landing, Space } from "./Space.ts"
@@ -43,6 +43,7 @@ export const lookupStore = Effect.fnUntraced(function* <K, A, X, E, R>(
   if (asked.length === 0) return missing
   // What is wrong when the store is asked may be done by the time its old answer arrives.
   const wrong = new Set(asked.filter(({ text }) => self.pending.isPending(namespace.name, text)))
+  const wrongTags = self.pending.tagsOf(namespace.name)
   const looked = new Set(asked.filter((want) => isLookedUp(load, want)))
   // What nobody waits for is nobody's lookup.
   const lookups = route.force || load.draw !== undefined ? 0 : looked.size
@@ -55,15 +56,18 @@ export const lookupStore = Effect.fnUntraced(function* <K, A, X, E, R>(
   )
   const now = yield* Clock.currentTimeMillis
   const vouchedUntil = vouch(space, now, yield* drawFor(space))
+  let hits = 0
   for (const [index, want] of asked.entries()) {
     const row = rows[index]
-    const isSeen = looked.has(want) && !wrong.has(want)
+    const isWrong = wrong.has(want) || (row?._tag === "Row" && row.tags.some((tag) => wrongTags.has(tag)))
+    const isSeen = looked.has(want) && !isWrong
     const found = row === undefined || !isSeen ? undefined : look(load, want, row, askedAt, now)
     if (found === undefined) {
       missing.push({ ...want, fence: row?.fence })
       continue
     }
-    if (lookups > 0) counters.storeHits++
+    hits++
+    if (lookups > 0) space.accesses.read(want.text)
     if (found.failure === undefined) landing.entries.set(want.id, found.entry)
     else {
       if (load.loadMissing !== undefined) counters.cachedFailures++
@@ -73,7 +77,8 @@ export const lookupStore = Effect.fnUntraced(function* <K, A, X, E, R>(
   }
   if (lookups > 0 && rows.length > 0) {
     counters.storeRequests += lookups
-    counters.storeMisses += lookups - landing.entries.size - landing.failures.size
+    counters.storeHits += hits
+    counters.storeMisses += lookups - hits
   }
   return missing
 })
@@ -127,11 +132,12 @@ const look = <K, A, X, E, R>(
   askedAt: number,
   now: number
 ): Held<A> | undefined => {
-  if (self.pending.isPending(space.namespace.name, text)) return undefined
+  if (self.pending.isPending(space.namespace.name, text, row._tag === "Row" ? row.tags : [])) return undefined
   const known = progress.reserve.get(id)
   const found = row._tag === "Row" ? decodeRow(space, row, askedAt) : undefined
   const isFresh = found !== undefined && row._tag === "Row" && row.timeToLive > 0
-  if (!isFresh && known?.unstored !== undefined && isSame(known.unstored, row.fence)) return undefined
+  // Of a change of many keys at once memory hears by the bus.
+  if (!isFresh && known?.unstored?.version === row.fence.version) return undefined
   if (found !== undefined && found.failure === undefined) progress.reserve.set(id, found)
   else if (known !== undefined) {
     progress.reserve.delete(id)
@@ -143,8 +149,6 @@ const look = <K, A, X, E, R>(
     !(draw !== undefined && Aging.isDue(found.entry, found.loadTime, space.policy, now, draw))
   return isAnswer ? found : undefined
 }
-
-const isSame = (a: Fence, b: Fence): boolean => a.version === b.version && a.generation === b.generation
 
 const decodeRow = <K, A>(
   { counters, namespace }: Space<K, A>,

@@ -19,10 +19,10 @@
  * - Every entry that was put and is not there any more is counted once, under
  *   its cause: `puts = entries + the sum of removals`, in each partition.
  * - A hit costs one `Map` lookup and the mark for the eviction, and allocates
- *   nothing.
+ *   nothing. An entry without tags is in no index of tags.
  *
  * **What it does not promise**: `size` is what the caller says of each value plus
- * `entryOverhead`, not what V8 takes. When the clock is set back, an entry that
+ * `entryOverhead` and `tagOverhead`, not what V8 takes. When the clock is set back, an entry that
  * has not expired lives on until the clock reaches its `expiresAt` again. A
  * caller that passes old readings of the clock in turn with new ones pays for
  * each step back with a look at the entries that are about to expire.
@@ -31,49 +31,11 @@
  */
 import { Clock, Context, type Duration, Effect, Exit, Layer } from "effect"
 import { type Eviction, lru } from "./Eviction.ts"
-import type { Details, KeyId, MemoryEntry, NewMemoryEntry } from "./MemoryEntry.ts"
+import type { Details, KeyId, MemoryEntry, NewMemoryEntry, Partition, RemovalCause } from "./MemoryEntry.ts"
+import { TagIndex } from "./TagIndex.ts"
 import { type TimerNode, TimerWheel } from "./TimerWheel.ts"
 
-/**
- * Why an entry left: `remote` is an invalidation by another process, `size` the
- * want of room.
- *
- * @category models
- * @since 0.1.0
- */
-export type RemovalCause = "explicit" | "replaced" | "expired" | "size" | "remote"
-
-export type { Details, KeyId, MemoryEntry, NewMemoryEntry } from "./MemoryEntry.ts"
-
-/**
- * The entries of one namespace.
- *
- * @category models
- * @since 0.1.0
- */
-export interface Partition<A> {
-  /** The living entry under `id`. One that has expired is removed. */
-  readonly get: (id: KeyId, now: number) => MemoryEntry<A> | undefined
-  /**
-   * Keeps the entry. When it alone exceeds the bounds or has already expired,
-   * says `false` and keeps nothing. Either way the older entry is gone.
-   */
-  readonly put: (id: KeyId, entry: NewMemoryEntry<A>, now: number) => boolean
-  /** Removes the entry under `id`, and says whether there was one. */
-  readonly remove: (id: KeyId, cause: RemovalCause) => boolean
-  /** Removes all entries of this partition, and says how many there were. */
-  readonly clear: (cause: RemovalCause) => number
-  /** The keys, also of entries that have expired and are not removed yet. */
-  readonly ids: () => Iterable<KeyId>
-  /** How many entries there are. */
-  readonly entries: number
-  /** The bytes they take, `entryOverhead` included. */
-  readonly size: number
-  /** How many entries have been kept since the start. */
-  readonly puts: number
-  /** How many of those have left, and why. */
-  readonly removals: Readonly<Record<RemovalCause, number>>
-}
+export type { Details, KeyId, MemoryEntry, NewMemoryEntry, Partition, RemovalCause } from "./MemoryEntry.ts"
 
 /**
  * The bytes that count for each entry beside its value: the entry with its links
@@ -85,6 +47,15 @@ export interface Partition<A> {
  * @since 0.1.0
  */
 export const entryOverhead = 250
+
+/**
+ * The bytes that count for each tag of an entry: its place in the index of tags,
+ * where no other entry has that tag (180 measured on Node 20).
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const tagOverhead = 200
 
 /**
  * The memory of this process (L1).
@@ -99,7 +70,7 @@ export class MemoryCache extends Context.Service<
     readonly partition: <A>(namespace: string) => Partition<A>
     /** How many entries there are in all partitions. */
     readonly entries: number
-    /** The bytes they take, `entryOverhead` included. */
+    /** The bytes they take, overheads included. */
     readonly size: number
     readonly maxEntries: number
     readonly maxSize: number
@@ -153,13 +124,14 @@ class Node implements MemoryEntry<unknown> {
   readonly value: unknown
   readonly createdAt: number
   readonly expiresAt: number
-  readonly freshUntil: number
-  readonly vouchedUntil: number
-  readonly hitUntil: number
+  freshUntil: number
+  vouchedUntil: number
+  hitUntil: number
   readonly size: number
   readonly tags: ReadonlyArray<string>
-  readonly details: Details
+  details: Details
   readonly id: KeyId
+  uses = 0
   readonly partition: MemoryPartition<unknown>
   newer: Node | undefined = undefined
   older: Node | undefined = undefined
@@ -177,16 +149,19 @@ class Node implements MemoryEntry<unknown> {
     this.vouchedUntil = entry.vouchedUntil ?? entry.expiresAt
     this.hitUntil = entry.hitUntil ?? entry.expiresAt
     this.size = entry.size
-    this.tags = entry.tags
+    // The caller's array may change; the index goes by this one.
+    this.tags = entry.tags.length === 0 ? noTags : [...entry.tags]
     this.id = id
     this.partition = partition
   }
 }
 
 const noDetails: Details = {}
+const noTags: ReadonlyArray<string> = []
 
 class MemoryPartition<A> implements Partition<A> {
   readonly nodes = new Map<KeyId, Node>()
+  readonly tags = new TagIndex<Node>()
   size = 0
   puts = 0
   readonly removals: Record<RemovalCause, number> = { explicit: 0, replaced: 0, expired: 0, size: 0, remote: 0 }
@@ -238,6 +213,20 @@ class MemoryPartition<A> implements Partition<A> {
     if (node === undefined) return false
     drop(this.memory, node, cause)
     return true
+  }
+
+  expire(id: KeyId, now: number, cause: RemovalCause): boolean {
+    observe(this.memory, now)
+    const node = this.nodes.get(id)
+    if (node === undefined) return false
+    const wasFresh = now < Math.min(node.freshUntil, node.expiresAt)
+    if (hasReserve(node) && now < node.expiresAt) age(node, now)
+    else drop(this.memory, node, causeAt(node, now, cause))
+    return wasFresh
+  }
+
+  tagged(tags: ReadonlyArray<string>): ReadonlyArray<KeyId> {
+    return [...this.tags.find(tags)].map(({ id }) => id)
   }
 
   clear(cause: RemovalCause): number {
@@ -294,6 +283,8 @@ class Memory {
         held.add(node)
         partitionSize += weight(node)
       }
+      const problem = partition.tags.problemWith(partition.nodes.values())
+      check(problem === undefined, `${namespace}: the index of tags is wrong: ${problem}`)
       check(partition.size === partitionSize, `${namespace}: size is ${partition.size}, should be ${partitionSize}`)
       const gone = Object.values(partition.removals).reduce((sum, count) => sum + count, 0)
       check(
@@ -318,7 +309,7 @@ const observe = (memory: Memory, now: number): void => {
   memory.latest = now
 }
 
-const weight = (entry: NewMemoryEntry<unknown>): number => entry.size + entryOverhead
+const weight = ({ size, tags }: NewMemoryEntry<unknown>): number => size + entryOverhead + tags.length * tagOverhead
 
 const fits = (memory: Memory, entry: NewMemoryEntry<unknown>): boolean =>
   memory.maxEntries >= 1 && entry.size >= 0 && weight(entry) <= memory.maxSize
@@ -333,7 +324,20 @@ const makeRoom = (memory: Memory, entry: NewMemoryEntry<unknown>, now: number): 
 const causeAt = (node: Node, now: number, cause: RemovalCause): RemovalCause =>
   node.expiresAt <= now ? "expired" : cause
 
+/** Whether something is left of it when it is fresh no more. Of what is fresh for good, memory knows no other end. */
+const hasReserve = ({ details, expiresAt, freshUntil }: Node): boolean =>
+  details.failure === undefined && (freshUntil < expiresAt || freshUntil === Infinity)
+
+const age = (node: Node, now: number): void => {
+  node.freshUntil = Math.min(node.freshUntil, now)
+  // Not `now`: the clock may go back.
+  node.vouchedUntil = -Infinity
+  node.hitUntil = -Infinity
+  node.details = { ...node.details, retryAt: undefined }
+}
+
 const keep = (memory: Memory, node: Node): void => {
+  if (node.tags.length > 0) node.partition.tags.add(node)
   memory.wheel.schedule(node)
   memory.entries++
   memory.size += weight(node)
@@ -348,6 +352,7 @@ const drop = (memory: Memory, node: Node, cause: RemovalCause): void => {
 }
 
 const release = (memory: Memory, node: Node, cause: RemovalCause): void => {
+  if (node.tags.length > 0) node.partition.tags.delete(node)
   memory.wheel.deschedule(node)
   memory.entries--
   memory.size -= weight(node)

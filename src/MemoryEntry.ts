@@ -55,17 +55,67 @@ export interface Details {
 }
 
 /**
- * What is kept. It never changes: a `put` over it makes another one. `hit` is an
- * effect that succeeds with the value, to be returned as it is; or fails with the
- * failure that was kept.
+ * What is kept. It never changes but by `expire`: a `put` over it makes another
+ * one. `hit` is an effect that succeeds with the value, to be returned as it is; or
+ * fails with the failure that was kept.
  *
  * @category models
  * @since 0.1.0
  */
 export interface MemoryEntry<out A> extends NewMemoryEntry<A> {
+  readonly id: KeyId
+  /** How often it was used since that was last told (`AccessLog`). */
+  uses: number
   readonly freshUntil: number
   readonly vouchedUntil: number
   readonly hitUntil: number
   readonly details: Details
   readonly hit: Exit.Exit<A, never>
+}
+
+/**
+ * Why an entry left: `remote` is an invalidation by another process, `size` the
+ * want of room.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type RemovalCause = "explicit" | "replaced" | "expired" | "size" | "remote"
+
+/**
+ * The entries of one namespace.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Partition<A> {
+  /** The living entry under `id`. One that has expired is removed. */
+  readonly get: (id: KeyId, now: number) => MemoryEntry<A> | undefined
+  /**
+   * Keeps the entry. When it alone exceeds the bounds or has already expired,
+   * says `false` and keeps nothing. Either way the older entry is gone.
+   */
+  readonly put: (id: KeyId, entry: NewMemoryEntry<A>, now: number) => boolean
+  /** Removes the entry under `id`, and says whether there was one. */
+  readonly remove: (id: KeyId, cause: RemovalCause) => boolean
+  /**
+   * Makes the entry under `id` stale from `now` on, and no answer before the others
+   * were asked and a new load was tried. It is removed, for this cause, where nothing
+   * of it is left then. Whether it was fresh.
+   */
+  readonly expire: (id: KeyId, now: number, cause: RemovalCause) => boolean
+  /** The keys whose entries have one of the tags, as they are now. */
+  readonly tagged: (tags: ReadonlyArray<string>) => ReadonlyArray<KeyId>
+  /** Removes all entries of this partition, and says how many there were. */
+  readonly clear: (cause: RemovalCause) => number
+  /** The keys, also of entries that have expired and are not removed yet. */
+  readonly ids: () => Iterable<KeyId>
+  /** How many entries there are. */
+  readonly entries: number
+  /** The bytes they take, overheads included. */
+  readonly size: number
+  /** How many entries have been kept since the start. */
+  readonly puts: number
+  /** How many of those have left, and why. */
+  readonly removals: Readonly<Record<RemovalCause, number>>
 }

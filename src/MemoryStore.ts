@@ -6,31 +6,48 @@
  * `Clock` it is made with: two caches over one store share its clock, whatever
  * theirs say. It has no transactions: `inTransaction` is always false.
  *
- * It never fails, and it is not bounded: it is meant for tests.
+ * A change by tag, pattern or namespace is made on every row that is there, one by
+ * one, and is remembered (`MemoryStoreMarks`) for the fills that come without a row.
+ *
+ * It never fails, its counts are exact, and it is not bounded: it is meant for tests.
  *
  * @since 0.1.0
  */
 import { type Clock, Duration, Effect, Stream } from "effect"
-import type { Fence, KeyText, NewRow, NoRow, Rearm, ScannedRow, StoredRow, Validators } from "./StoredRow.ts"
+import type { Glob } from "./Glob.ts"
+import * as Leases from "./MemoryStoreLeases.ts"
+import * as Marks from "./MemoryStoreMarks.ts"
+import type {
+  Fence,
+  KeyText,
+  Lease,
+  LeaseGrant,
+  NewRow,
+  NoRow,
+  Rearm,
+  ScannedRow,
+  StoredRow,
+  Validators
+} from "./StoredRow.ts"
 
 interface Memory {
   readonly clock: Clock.Clock
   readonly namespaces: Map<string, Map<KeyText, MemoryRow>>
-  readonly generations: Map<string, number>
-  epoch: number
+  readonly marks: Marks.Marks
+  readonly leases: Leases.Leases
   version: number
 }
 
-// `data` is undefined in a tombstone.
-interface MemoryRow extends Omit<ScannedRow, "lastAccessed" | "accessCount"> {
+// `data` is undefined in a tombstone. `changedAt` differs from `createdAt` where a row was expired.
+interface MemoryRow extends ScannedRow {
   readonly data: string | undefined
   readonly schemaVersion: number
   readonly retryAt: number
   readonly loadTime: number
   readonly isFailure: boolean
   readonly validators: Validators
+  readonly changedAt: number
   readonly version: number
-  readonly generation: number
 }
 
 /**
@@ -40,40 +57,49 @@ interface MemoryRow extends Omit<ScannedRow, "lastAccessed" | "accessCount"> {
  * @since 0.1.0
  */
 export const make = Effect.clockWith((clock) => {
-  const self: Memory = { clock, namespaces: new Map(), generations: new Map(), epoch: 0, version: 0 }
+  const self: Memory = { clock, namespaces: new Map(), marks: Marks.make(), leases: Leases.make(), version: 0 }
   return Effect.succeed({
     fenceLifetime: Duration.millis(fenceLifetime),
     inTransaction: () => false,
     afterCommit: (effect: Effect.Effect<void>) => effect,
     read: (namespace: string, keys: ReadonlyArray<KeyText>) =>
       Effect.sync(() => keys.map((key) => readRow(self, namespace, key))),
-    fill: (namespace: string, rows: ReadonlyArray<FillRow>) =>
+    fill: (namespace: string, rows: ReadonlyArray<NewRow & { readonly fence: Fence }>) =>
       Effect.sync(() => rows.map((row) => fillRow(self, namespace, row))),
     rearm: (namespace: string, rows: ReadonlyArray<Rearm>) =>
-      Effect.sync(() => {
-        for (const row of rows) rearmRow(self, namespace, row)
-      }),
+      Effect.sync(() => rows.forEach((row) => rearmRow(self, namespace, row))),
     write: (namespace: string, rows: ReadonlyArray<NewRow>) =>
-      Effect.sync(() => {
-        for (const row of rows) putRow(self, namespace, row)
-      }),
-    remove: (namespace: string, keys: ReadonlyArray<KeyText>) => Effect.sync(() => removeRows(self, namespace, keys)),
+      Effect.sync(() => rows.forEach((row) => writeRow(self, namespace, row))),
+    remove: (namespace: string, keys: ReadonlyArray<KeyText>, keepsStale = false) =>
+      Effect.sync(() => removeRows(self, namespace, keys, keepsStale)),
+    removeTagged: (namespace: string, tags: ReadonlyArray<string>, keepsStale = false) =>
+      Effect.sync(() =>
+        removeCovered(self, namespace, (row) => row.tags.some((tag) => tags.includes(tag)), keepsStale)
+      ),
+    removeMatching: (namespace: string, pattern: Glob, keepsStale = false) =>
+      Effect.sync(() => removeCovered(self, namespace, ({ key }) => pattern.matches(key), keepsStale)),
     clear: (namespace: string) => Effect.sync(() => clearNamespace(self, namespace)),
     clearAll: Effect.sync(() => clearNamespaces(self)),
+    acquire: (namespace: string, keys: ReadonlyArray<{ key: KeyText; fence: Fence }>, lease: Lease) =>
+      Effect.sync(() => keys.map(({ key, fence }) => acquireLease(self, namespace, key, fence, lease))),
+    renew: (namespace: string, keys: ReadonlyArray<KeyText>, lease: Lease) =>
+      Effect.sync(() => keys.forEach((key) => Leases.renew(self.leases, namespace, key, lease, now(self)))),
+    release: (namespace: string, keys: ReadonlyArray<KeyText>, owner: string) =>
+      Effect.sync(() => keys.forEach((key) => Leases.release(self.leases, namespace, key, owner))),
+    touch: (namespace: string, uses: ReadonlyArray<{ key: KeyText; count: number }>) =>
+      Effect.sync(() => uses.forEach(({ key, count }) => touchRow(self, namespace, key, count))),
     scan: (namespace: string) => Stream.suspend(() => Stream.fromIterable(liveRows(self, namespace))),
     sweep: (limit: number) => Effect.sync(() => sweepRows(self, limit)),
     ping: Effect.void
   })
 })
 
-type FillRow = NewRow & { readonly fence: Fence }
-
 const fenceLifetime = 10 * 60_000
 
 const readRow = (self: Memory, namespace: string, key: KeyText): StoredRow | NoRow => {
-  const row = self.namespaces.get(namespace)?.get(key)
-  const fence = { version: row?.version ?? 0, generation: generationOf(self, namespace), takenAt: now(self) }
-  if (!isLive(self, namespace, row)) return { _tag: "NoRow", fence }
+  const row = rowOf(self, namespace, key)
+  const fence = { version: row?.version ?? 0, snapshot: Marks.snapshot(self.marks), takenAt: now(self) }
+  if (!isLive(self, row)) return { _tag: "NoRow", fence }
   return {
     _tag: "Row",
     data: row.data,
@@ -90,34 +116,56 @@ const readRow = (self: Memory, namespace: string, key: KeyText): StoredRow | NoR
   }
 }
 
-const fillRow = (self: Memory, namespace: string, row: FillRow): boolean => {
-  const present = self.namespaces.get(namespace)?.get(row.key)
-  const holds =
-    now(self) - row.fence.takenAt < fenceLifetime &&
-    row.fence.generation === generationOf(self, namespace) &&
-    (present === undefined || present.version === row.fence.version)
-  if (holds) putRow(self, namespace, row)
+const fillRow = (self: Memory, namespace: string, row: NewRow & { readonly fence: Fence }): boolean => {
+  const holds = isUnchanged(self, namespace, row, row.fence)
+  if (holds) writeRow(self, namespace, row)
   return holds
 }
 
+// A row that was swept since has not changed since: see `sweepRows`.
+const isUnchanged = (self: Memory, namespace: string, row: Marks.Covered, fence: Fence): boolean => {
+  const present = rowOf(self, namespace, row.key)
+  return (
+    now(self) - fence.takenAt < fenceLifetime &&
+    (present === undefined || present.version === fence.version) &&
+    !Marks.coverSince(self.marks, fence.snapshot, namespace, row)
+  )
+}
+
 const rearmRow = (self: Memory, namespace: string, { fence, key, retryAfter }: Rearm): void => {
-  const rows = self.namespaces.get(namespace)
-  const row = rows?.get(key)
-  if (row?.version !== fence.version || row.generation !== fence.generation) return
-  rows?.set(key, { ...row, retryAt: Math.min(row.staleUntil, now(self) + retryAfter) })
+  const row = rowOf(self, namespace, key)
+  if (row?.version !== fence.version) return
+  put(self, namespace, { ...row, retryAt: Math.min(row.staleUntil, now(self) + retryAfter) })
 }
 
-const putRow = (self: Memory, namespace: string, row: NewRow): void => {
-  const expiresAt = now(self) + row.timeToLive
-  put(self, namespace, { ...row, expiresAt, staleUntil: expiresAt + row.staleFor })
+const writeRow = (self: Memory, namespace: string, row: NewRow): void => {
+  const { key, data, size, schemaVersion, timeToLive, staleFor, loadTime, isFailure, validators, tags } = row
+  const expiresAt = now(self) + timeToLive
+  const staleUntil = expiresAt + staleFor
+  const content = { key, data, size, schemaVersion, expiresAt, staleUntil, loadTime, isFailure, validators, tags }
+  change(self, namespace, { ...untouched(self), ...content })
 }
 
-const removeRows = (self: Memory, namespace: string, keys: ReadonlyArray<KeyText>): ReadonlyArray<boolean> => {
-  const found = keys.map((key) => isLive(self, namespace, self.namespaces.get(namespace)?.get(key)))
-  const expiresAt = now(self) + fenceLifetime
-  const tombstone = { ...nothing, expiresAt, staleUntil: expiresAt }
-  for (const key of keys) put(self, namespace, { ...tombstone, key })
-  return found
+const removeRows = (
+  self: Memory,
+  namespace: string,
+  keys: ReadonlyArray<KeyText>,
+  keepsStale: boolean
+): ReadonlyArray<boolean> => {
+  const found = keys.map((key) => rowOf(self, namespace, key))
+  const answers = found.map((row) => isLive(self, row) && (!keepsStale || row.expiresAt > now(self)))
+  for (const key of keys) removeRow(self, namespace, key, keepsStale)
+  return answers
+}
+
+const removeRow = (self: Memory, namespace: string, key: KeyText, keepsStale: boolean): void => {
+  const row = rowOf(self, namespace, key)
+  if (keepsStale && isLive(self, row) && !row.isFailure) {
+    change(self, namespace, { ...row, expiresAt: Math.min(row.expiresAt, now(self)), retryAt: 0 })
+  } else {
+    const until = now(self) + fenceLifetime
+    change(self, namespace, { ...untouched(self), ...nothing, key, expiresAt: until, staleUntil: until })
+  }
 }
 
 const nothing = {
@@ -130,75 +178,92 @@ const nothing = {
   tags: []
 }
 
-// A row may come with more than is kept, such as a fence.
-const put = (
-  self: Memory,
-  namespace: string,
-  row: Omit<MemoryRow, "createdAt" | "retryAt" | "version" | "generation">
-): void => {
-  const { key, data, size, schemaVersion, expiresAt, staleUntil, loadTime, isFailure, validators, tags } = row
+const untouched = (self: Memory) => ({ createdAt: now(self), lastAccessed: now(self), accessCount: 0, retryAt: 0 })
+
+/** Every change of a row, from which no fence and no lease of before holds any more. */
+const change = (self: Memory, namespace: string, row: Omit<MemoryRow, "changedAt" | "version">): void => {
+  put(self, namespace, { ...row, changedAt: now(self), version: ++self.version })
+  Leases.end(self.leases, namespace, row.key)
+}
+
+const put = (self: Memory, namespace: string, row: MemoryRow): void => {
   const rows = self.namespaces.get(namespace) ?? new Map<KeyText, MemoryRow>()
   self.namespaces.set(namespace, rows)
-  rows.set(key, {
-    key,
-    data,
-    size,
-    schemaVersion,
-    createdAt: now(self),
-    expiresAt,
-    staleUntil,
-    retryAt: 0,
-    loadTime,
-    isFailure,
-    validators,
-    tags,
-    version: ++self.version,
-    generation: generationOf(self, namespace)
-  })
+  rows.set(row.key, row)
+}
+
+const removeCovered = (
+  self: Memory,
+  namespace: string,
+  covers: (row: Marks.Covered) => boolean,
+  keepsStale: boolean
+): number => {
+  Marks.mark(self.marks, { namespace, covers, at: now(self) })
+  const covered = [...(self.namespaces.get(namespace)?.values() ?? [])].filter(covers)
+  const count = covered.filter((row) => isLive(self, row)).length
+  for (const { key } of covered) removeRow(self, namespace, key, keepsStale)
+  Leases.endCovered(self.leases, namespace, covers)
+  return count
 }
 
 const clearNamespace = (self: Memory, namespace: string): number => {
   const count = liveRows(self, namespace).length
-  self.generations.set(namespace, (self.generations.get(namespace) ?? 0) + 1)
+  Marks.mark(self.marks, { namespace, covers: () => true, at: now(self) })
   self.namespaces.delete(namespace)
+  Leases.endCovered(self.leases, namespace, () => true)
   return count
 }
 
-// The epoch is for the namespaces that have no row yet: a fill may be under way.
+// The mark is for the namespaces that have no row yet: a fill may be under way.
 const clearNamespaces = (self: Memory): number => {
   const counts = [...self.namespaces.keys()].map((namespace) => clearNamespace(self, namespace))
-  self.epoch++
+  Marks.mark(self.marks, { namespace: undefined, covers: () => true, at: now(self) })
+  Leases.endAll(self.leases)
   return counts.reduce((sum, count) => sum + count, 0)
+}
+
+const acquireLease = (self: Memory, namespace: string, key: KeyText, fence: Fence, lease: Lease): LeaseGrant =>
+  isUnchanged(self, namespace, { key, tags: [] }, fence)
+    ? Leases.acquire(self.leases, namespace, key, lease, now(self))
+    : { _tag: "Changed" }
+
+const touchRow = (self: Memory, namespace: string, key: KeyText, count: number): void => {
+  const row = rowOf(self, namespace, key)
+  if (!isLive(self, row)) return
+  put(self, namespace, { ...row, accessCount: row.accessCount + count, lastAccessed: now(self) })
 }
 
 const liveRows = (self: Memory, namespace: string): ReadonlyArray<ScannedRow> =>
   [...(self.namespaces.get(namespace)?.values() ?? [])]
-    .filter((row) => isLive(self, namespace, row))
-    .map(({ key, size, createdAt, expiresAt, staleUntil, tags }) => {
-      return { key, size, createdAt, expiresAt, staleUntil, lastAccessed: createdAt, accessCount: 0, tags }
+    .filter((row) => isLive(self, row))
+    .map(({ key, size, createdAt, expiresAt, staleUntil, lastAccessed, accessCount, tags }) => {
+      return { key, size, createdAt, expiresAt, staleUntil, lastAccessed, accessCount, tags }
     })
     .toSorted((a, b) => compareCodePoints(a.key, b.key))
 
 // A dead row is kept for as long as a load that began before its last change may
 // still be under way: without the row, the late fill would find nothing amiss.
 const sweepRows = (self: Memory, limit: number): number => {
+  Marks.forget(self.marks, now(self) - fenceLifetime)
+  Leases.forget(self.leases, now(self))
   let count = 0
   for (const rows of self.namespaces.values()) {
     for (const [key, row] of rows) {
       if (count >= limit) return count
-      const isDead = row.staleUntil <= now(self) && row.createdAt + fenceLifetime <= now(self)
+      const isDead = row.staleUntil <= now(self) && row.changedAt + fenceLifetime <= now(self)
       if (isDead && rows.delete(key)) count++
     }
   }
   return count
 }
 
+const rowOf = (self: Memory, namespace: string, key: KeyText): MemoryRow | undefined =>
+  self.namespaces.get(namespace)?.get(key)
+
 const now = (self: Memory): number => self.clock.currentTimeMillisUnsafe()
 
-const generationOf = (self: Memory, namespace: string): number => self.epoch + (self.generations.get(namespace) ?? 0)
-
-const isLive = (self: Memory, namespace: string, row: MemoryRow | undefined): row is MemoryRow & { data: string } =>
-  row?.data !== undefined && row.staleUntil > now(self) && row.generation === generationOf(self, namespace)
+const isLive = (self: Memory, row: MemoryRow | undefined): row is MemoryRow & { readonly data: string } =>
+  row?.data !== undefined && row.staleUntil > now(self)
 
 // JavaScript orders strings by UTF-16 units, in which surrogates come before
 // U+E000 to U+FFFF; the code points that they stand for come after.

@@ -1,5 +1,6 @@
 /**
- * How entries change: `set`, `invalidate`, `clear`.
+ * How entries change: `set`, `invalidate` and `expire` of keys, tags or a pattern,
+ * `clear`.
  *
  * Each goes to the store first and then, in one synchronous step, breaks what
  * was under way in this process and drops what memory holds (`forget`), and
@@ -23,21 +24,31 @@
  * long as its entries live.
  *
  * Bad input (a key or value that its schema refuses, a value over the limit, a
- * lifetime that makes no sense) is refused before anything is changed.
+ * lifetime or a pattern that makes no sense) is refused before anything is changed.
  *
  * @since 0.1.0
  */
-import { Cause, Clock, Effect, Exit } from "effect"
+import { Cause, Clock, Effect, Exit, Result } from "effect"
 import type { CacheEntry } from "./CacheEntry.ts"
 import { CacheError } from "./CacheError.ts"
 import type { KeyText, NewRow } from "./CacheStore.ts"
+import * as Glob from "./Glob.ts"
 import type { Invalidation } from "./InvalidationBus.ts"
 import { drawFor, keepInMemory, vouch } from "./Keep.ts"
-import type { LocalFence } from "./LocalFence.ts"
+import { intact, type LocalFence } from "./LocalFence.ts"
 import type { KeyId } from "./MemoryCache.ts"
 import type { Any } from "./Namespace.ts"
 import type { SetOptions } from "./Operations.ts"
-import { type CacheParts, forget, forgetAll, rowOf, type Space } from "./Space.ts"
+import {
+  type CacheParts,
+  forget,
+  forgetAll,
+  forgetMatching,
+  forgetTagged,
+  type Forgetting,
+  rowOf,
+  type Space
+} from "./Space.ts"
 
 /**
  * Stores values in both tiers; of a key that repeats, the last.
@@ -104,8 +115,8 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
     return changing(self, inStore, (exit, now) => {
       const isKept = Exit.isSuccess(exit) || (onStoreFailure === "recover" && !Cause.hasInterrupts(exit.cause))
       const vouchedUntil = vouch(space, now, draw)
-      const holds = fences.map((fence) => isKept && !fence.broken)
-      for (const { id } of writes) forget(space, id, "replaced")
+      const holds = fences.map((fence, index) => isKept && !space.fences.isBroken(fence, rows[index]!.tags))
+      for (const { id } of writes) forget(space, id, { cause: "replaced" })
       writes.forEach(({ id, row, value }, index) => {
         if (holds[index] !== true) return
         // The store's clock has run since it took the row: memory must not outlive it.
@@ -122,8 +133,13 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
         }
         const { data, loadTime, size } = row
         const held = { entry, failure: undefined, size, data, loadTime, retryAt: 0, vouchedUntil }
-        const local = { broken: false }
-        keepInMemory(space, { id, local }, { ...held, fence: undefined, unstored: undefined }, vouchedUntil, now)
+        keepInMemory(
+          space,
+          { id, local: intact },
+          { ...held, fence: undefined, unstored: undefined },
+          vouchedUntil,
+          now
+        )
       })
       const changed: Invalidation = { _tag: "Keys", namespace, keys: rows.map(({ key }) => key) }
       // Memory has the new value now; what the store may still have is wrong.
@@ -134,7 +150,8 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
   })
 
 /**
- * Removes keys from both tiers and says for each whether something was there.
+ * Removes keys from both tiers, or makes what is there stale, and says for each
+ * whether something was there: with `keepsStale`, something fresh.
  *
  * @category mutations
  * @since 0.1.0
@@ -142,32 +159,98 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
 export const invalidateMany = <K, A>(
   self: CacheParts,
   namespace: Any<K, A>,
-  keys: ReadonlyArray<K>
+  keys: ReadonlyArray<K>,
+  keepsStale = false
 ): Effect.Effect<Array<boolean>, CacheError> =>
   Effect.gen(function* () {
     const space = yield* spaceOf(self, namespace)
     const texts = yield* Effect.forEach(keys, namespace.keys.encode)
     const distinct = [...new Set(texts)]
-    const there = distinct.length === 0 ? new Map<KeyText, boolean>() : yield* remove(self, space, distinct)
+    const there = distinct.length === 0 ? new Map<KeyText, boolean>() : yield* remove(self, space, distinct, keepsStale)
     space.counters.invalidations += distinct.length
     return texts.map((text) => there.get(text) === true)
   })
 
-const remove = <K, A>(self: CacheParts, space: Space<K, A>, texts: ReadonlyArray<KeyText>) => {
+const remove = <K, A>(self: CacheParts, space: Space<K, A>, texts: ReadonlyArray<KeyText>, keepsStale = false) => {
   const inMemory = new Map<KeyText, boolean>()
   const { keys, name } = space.namespace
   return Effect.map(
-    changing(self, self.store.remove(name, texts), (exit, now) => {
+    changing(self, self.store.remove(name, texts, keepsStale), (exit, now) => {
       for (const text of texts) {
         const id = keys.idOf(text)
-        inMemory.set(text, space.partition.get(id, now) !== undefined)
-        forget(space, id, "explicit")
+        const wasThere = !keepsStale && space.partition.get(id, now) !== undefined
+        const wasFresh = forget(space, id, { cause: "explicit", staleSince: keepsStale ? now : undefined })
+        inMemory.set(text, wasThere || wasFresh)
       }
-      return { changed: { _tag: "Keys", namespace: name, keys: texts }, isLost: Exit.isFailure(exit) }
+      return { changed: { _tag: "Keys", namespace: name, keys: texts, keepsStale }, isLost: Exit.isFailure(exit) }
     }),
     (inStore) => new Map(texts.map((text, index) => [text, inStore[index] === true || inMemory.get(text) === true]))
   )
 }
+
+/**
+ * Removes what has one of the tags from both tiers, or makes it stale, and says how
+ * many live entries of the store had one.
+ *
+ * @category mutations
+ * @since 0.1.0
+ */
+export const invalidateTags = <K, A>(
+  self: CacheParts,
+  namespace: Any<K, A>,
+  tags: ReadonlyArray<string>,
+  keepsStale = false
+): Effect.Effect<number, CacheError> =>
+  Effect.flatMap(spaceOf(self, namespace), (space) => {
+    const { name } = namespace
+    const distinct = [...new Set(tags)]
+    if (distinct.length === 0) return Effect.succeed(0)
+    return removeMany(self, space, self.store.removeTagged(name, distinct, keepsStale), keepsStale, (how) => {
+      forgetTagged(space, distinct, how)
+      return { _tag: "Tags", namespace: name, tags: distinct, keepsStale }
+    })
+  })
+
+/**
+ * The same for the keys that the pattern matches.
+ *
+ * @category mutations
+ * @since 0.1.0
+ */
+export const invalidatePattern = <K, A>(
+  self: CacheParts,
+  namespace: Any<K, A>,
+  pattern: string,
+  keepsStale = false
+): Effect.Effect<number, CacheError> =>
+  Effect.gen(function* () {
+    const space = yield* spaceOf(self, namespace)
+    const { name } = namespace
+    const glob = yield* Effect.fromResult(Glob.make(name, pattern))
+    return yield* removeMany(self, space, self.store.removeMatching(name, glob, keepsStale), keepsStale, (how) => {
+      forgetMatching(space, glob, how)
+      return { _tag: "Pattern", namespace: name, pattern, keepsStale }
+    })
+  })
+
+/** Many keys that have no names; counted as one. */
+const removeMany = <K, A>(
+  self: CacheParts,
+  { counters }: Space<K, A>,
+  inStore: Effect.Effect<number, CacheError>,
+  keepsStale: boolean,
+  inMemory: (how: Forgetting) => Invalidation
+) =>
+  Effect.map(
+    changing(self, inStore, (exit, now) => {
+      const changed = inMemory({ cause: "explicit", staleSince: keepsStale ? now : undefined })
+      return { changed, isLost: Exit.isFailure(exit) }
+    }),
+    (count) => {
+      counters.invalidations++
+      return count
+    }
+  )
 
 /**
  * Removes everything of a namespace and says how many entries the store had.
@@ -205,21 +288,27 @@ export const clearAll = (self: CacheParts): Effect.Effect<number, CacheError> =>
  * @category mutations
  * @since 0.1.0
  */
-export const receive = (self: CacheParts, invalidation: Invalidation): void => {
+export const receive = (self: CacheParts, invalidation: Invalidation, now: number): void => {
+  const { _tag } = invalidation
+  if (_tag !== "Keys" && _tag !== "Tags" && _tag !== "Pattern" && _tag !== "Namespace") {
+    // All; or what only a newer version of this library can tell.
+    for (const space of self.spaces.all()) forgetAll(space, "remote")
+    return
+  }
+  const space = self.spaces.find(invalidation.namespace)
+  if (space === undefined) return
+  if (invalidation._tag === "Namespace") return forgetAll(space, "remote")
+  const how: Forgetting = { cause: "remote", staleSince: invalidation.keepsStale === true ? now : undefined }
   switch (invalidation._tag) {
-    case "Keys": {
-      const space = self.spaces.find(invalidation.namespace)
-      if (space === undefined) return
-      for (const text of invalidation.keys) forget(space, space.namespace.keys.idOf(text), "remote")
+    case "Keys":
+      for (const text of invalidation.keys) forget(space, space.namespace.keys.idOf(text), how)
       return
+    case "Tags":
+      return forgetTagged(space, invalidation.tags, how)
+    case "Pattern": {
+      const glob = Glob.make(invalidation.namespace, invalidation.pattern)
+      return Result.isSuccess(glob) ? forgetMatching(space, glob.success, how) : forgetAll(space, "remote")
     }
-    case "Namespace": {
-      const space = self.spaces.find(invalidation.namespace)
-      if (space !== undefined) forgetAll(space, "remote")
-      return
-    }
-    case "All":
-      for (const space of self.spaces.all()) forgetAll(space, "remote")
   }
 }
 

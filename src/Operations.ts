@@ -135,6 +135,17 @@ export type BulkLoader<K, A, E, R> = (
 ) => Effect.Effect<ReadonlyArray<A | Loaded<A>>, E, R>
 
 /**
+ * Options of a listing.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface KeysOptions {
+  /** Only the keys that it matches, as `invalidatePattern` does. Default all. */
+  readonly pattern?: string
+}
+
+/**
  * A key that the store holds, with what it knows about the entry. Times are
  * milliseconds since the epoch by the store's clock, sizes bytes; access counts
  * are gathered in batches and lag behind.
@@ -251,10 +262,58 @@ export interface Operations {
     keys: ReadonlyArray<K>
   ) => Effect.Effect<Array<boolean>, CacheError>
 
-  /** Removes everything of a namespace and says how many entries the store had. */
+  /**
+   * As `invalidate`, but what is there stays, stale from now on, for as long as it
+   * may be served stale: the next read loads anew and falls back on it as the policy
+   * says (`staleIfError`, `staleWhileRevalidate`, `loaderSoftTimeout`). Says whether
+   * something fresh was there.
+   */
+  readonly expire: <K, A>(namespace: Any<K, A>, key: K) => Effect.Effect<boolean, CacheError>
+
+  /** Expires many keys in one round trip and says for each, in order, whether something fresh was there. */
+  readonly expireMany: <K, A>(namespace: Any<K, A>, keys: ReadonlyArray<K>) => Effect.Effect<Array<boolean>, CacheError>
+
+  /**
+   * Removes from both tiers what has at least one of the tags, in one round trip
+   * however much that is, and says how many live entries the store had (a number over
+   * 10 000 is an estimate). No tags: nothing, and 0.
+   *
+   * An entry has the tags that it was stored with last. What a load under way brings
+   * with one of the tags answers those who wait for it and is not kept; what is loaded
+   * or set afterwards with the same tag is. Tags of other namespaces are others.
+   * Inside a transaction of the store's client it commits or rolls back with it.
+   */
+  readonly invalidateTags: <K, A>(
+    namespace: Any<K, A>,
+    tags: ReadonlyArray<string>
+  ) => Effect.Effect<number, CacheError>
+
+  /** The same, but what is there stays, stale from now on, as with `expire`. */
+  readonly expireTags: <K, A>(namespace: Any<K, A>, tags: ReadonlyArray<string>) => Effect.Effect<number, CacheError>
+
+  /**
+   * Removes from both tiers the keys that the pattern matches as a whole, such as
+   * `user_*_data`, in one round trip however many they are, and says how many live
+   * ones the store had (a number over 10 000 is an estimate). `*` is any run of
+   * characters, `?` one, `[a-z]` and `[!a-z]` one of a class, `\x` the character `x`
+   * itself; see `Glob`. A key is matched by its text: a string as it is, any other key
+   * as canonical JSON.
+   *
+   * Fails with `InvalidPattern` before anything is changed. Loads under way and
+   * transactions are dealt with as by `invalidate`.
+   */
+  readonly invalidatePattern: <K, A>(namespace: Any<K, A>, pattern: string) => Effect.Effect<number, CacheError>
+
+  /** The same, but what is there stays, stale from now on, as with `expire`. */
+  readonly expirePattern: <K, A>(namespace: Any<K, A>, pattern: string) => Effect.Effect<number, CacheError>
+
+  /**
+   * Removes everything of a namespace, in the same time however much that is, and
+   * says how many live entries the store had (a number over 10 000 is an estimate).
+   */
   readonly clear: <K, A>(namespace: Any<K, A>) => Effect.Effect<number, CacheError>
 
-  /** Removes everything of every namespace and says how many entries the store had. */
+  /** Removes everything of every namespace, and says how many live entries the store had (as `clear` does). */
   readonly clearAll: Effect.Effect<number, CacheError>
 
   /** A function that goes through the cache to `load`. */
@@ -271,8 +330,12 @@ export interface Operations {
     options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
   ) => (keys: ReadonlyArray<K>) => Effect.Effect<Array<A>, E | X, R>
 
-  /** The keys that the store holds, page by page; keys that no longer decode are left out. */
-  readonly keys: <K, A>(namespace: Any<K, A>) => Stream.Stream<CachedKey<K>, CacheError>
+  /**
+   * The keys that the store holds, or those that a pattern matches, page by page; keys
+   * that no longer decode are left out. Fails with `InvalidPattern` where the pattern
+   * is none.
+   */
+  readonly keys: <K, A>(namespace: Any<K, A>, options?: KeysOptions) => Stream.Stream<CachedKey<K>, CacheError>
 
   /** The counts over all namespaces. */
   readonly stats: Effect.Effect<CacheStats>

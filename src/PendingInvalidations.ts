@@ -4,7 +4,9 @@
  * them.
  *
  * Until then this process must not read from the store what it was told is wrong
- * (`isPending`): a key, all keys of its namespace, or everything. One fiber tries
+ * (`isPending`): a key, what has a tag, what a pattern matches, all of a namespace, or
+ * everything. What is to be expired counts as wrong too: nobody is given it as a
+ * reserve before it is one in the store. One fiber tries
  * again, one statement at a time, at once when the first one is added and then at
  * growing intervals, so that a store that returns meets one of these from each
  * process and not a crowd. When an invalidation is done, `onDone` hears of it:
@@ -17,11 +19,12 @@
  *     try:     mark 1 ─ remove "a" ───────── settle "a" up to 1: 2 stays
  *     caller:              add "a", which is 2
  *
- * What a wider invalidation covers renews it: a key that is added while its whole
+ * What a whole namespace covers renews it: a key that is added while its
  * namespace is pending is done when the namespace has been cleared once more.
  *
- * **Bounds.** More than `maxKeys` keys of a namespace become one invalidation of
- * the namespace: an emptier cache is always right.
+ * **Bounds.** More than `maxKeys` keys and tags of a namespace, or than `maxPatterns`
+ * patterns, become one invalidation of the namespace: an emptier cache is always
+ * right.
  *
  * **How long.** It is tried until it is done, with no clock of its own: once every
  * row that it could affect has expired, the statement finds nothing to remove and
@@ -34,9 +37,10 @@
  *
  * @since 0.1.0
  */
-import { Clock, Effect, Fiber, Latch, Schedule, type Scope } from "effect"
+import { Clock, Effect, Fiber, Latch, Result, Schedule, type Scope } from "effect"
 import type { CacheError } from "./CacheError.ts"
 import type { KeyText } from "./CacheStore.ts"
+import * as Glob from "./Glob.ts"
 import type { Invalidation } from "./InvalidationBus.ts"
 import type { StoreGuard } from "./StoreGuard.ts"
 
@@ -47,8 +51,8 @@ import type { StoreGuard } from "./StoreGuard.ts"
  * @since 0.1.0
  */
 export interface Options {
-  readonly store: Pick<StoreGuard, "remove" | "clear" | "clearAll">
-  /** How many keys of one namespace are kept apart. */
+  readonly store: Pick<StoreGuard, "remove" | "removeTagged" | "removeMatching" | "clear" | "clearAll">
+  /** How many keys and tags of one namespace are kept apart. */
   readonly maxKeys: number
   /** Runs when the store has done one, which may be a part of what was added. */
   readonly onDone: (invalidation: Invalidation) => Effect.Effect<void>
@@ -107,48 +111,68 @@ export class PendingInvalidations {
   /** How many there are. */
   get size(): number {
     let size = this.#everything === undefined ? 0 : 1
-    for (const { keys, whole } of this.#namespaces.values()) size += whole === undefined ? keys.size : 1
+    for (const pending of this.#namespaces.values()) size += pending.whole === undefined ? sizeOf(pending) : 1
     return size
   }
 
   /** The store was not told of this, or nobody knows whether it was. */
   add(invalidation: Invalidation): void {
-    if (invalidation._tag === "Keys" && invalidation.keys.length === 0) return
+    if (invalidation._tag !== "All" && targetsOf(invalidation)?.length === 0) return
     const order = ++this.#count
     if (this.size === 0) this.#since = this.#clock.currentTimeMillisUnsafe()
     if (invalidation._tag === "All" || this.#everything !== undefined) {
       this.#everything = order
       this.#namespaces.clear()
     } else {
-      this.#addTo(invalidation.namespace, invalidation._tag === "Keys" ? invalidation.keys : undefined, order)
+      this.#addTo(invalidation, order)
     }
     // Last: whoever waits runs inside this call.
     this.#some.openUnsafe()
   }
 
-  #addTo(namespace: string, keys: ReadonlyArray<KeyText> | undefined, order: number): void {
-    let pending = this.#namespaces.get(namespace)
+  #addTo(invalidation: InNamespace, order: number): void {
+    let pending = this.#namespaces.get(invalidation.namespace)
     if (pending === undefined) {
-      pending = { whole: undefined, keys: new Map() }
-      this.#namespaces.set(namespace, pending)
+      pending = { whole: undefined, parts: new Map() }
+      this.#namespaces.set(invalidation.namespace, pending)
     }
-    if (keys !== undefined && pending.whole === undefined) {
-      for (const key of keys) pending.keys.set(key, order)
-      if (pending.keys.size <= this.#maxKeys) return
+    if (invalidation._tag !== "Namespace" && pending.whole === undefined) {
+      const { globs, targets } = partOf(pending, invalidation)
+      for (const target of targetsOf(invalidation)!) targets.set(target, order)
+      const isKnown = invalidation._tag !== "Pattern" || compile(globs, invalidation)
+      if (isKnown && globs.size <= maxPatterns && sizeOf(pending) <= this.#maxKeys) return
     }
     pending.whole = order
-    pending.keys.clear()
+    pending.parts.clear()
   }
 
   /**
-   * Whether the store may still have of this key what it was to be told is wrong.
+   * Whether the store may still have of this key what it was to be told is wrong,
+   * or has a row with these tags that is.
    * To be asked before the store is read and again when it has answered: an answer
    * may be older than a removal that was done meanwhile.
    */
-  isPending(namespace: string, key: KeyText): boolean {
+  isPending(namespace: string, key: KeyText, tags: ReadonlyArray<string> = []): boolean {
     if (this.#everything !== undefined) return true
     const pending = this.#namespaces.get(namespace)
-    return pending !== undefined && (pending.whole !== undefined || pending.keys.has(key))
+    if (pending === undefined) return false
+    if (pending.whole !== undefined) return true
+    for (const { globs, kind, targets } of pending.parts.values()) {
+      if (kind === "Keys" && targets.has(key)) return true
+      if (kind === "Tags" && tags.some((tag) => targets.has(tag))) return true
+      for (const glob of globs.values()) if (glob.matches(key)) return true
+    }
+    return false
+  }
+
+  /**
+   * The tags of which the store may still have rows: to be taken before it is read,
+   * since only its answer says which tags a row has.
+   */
+  tagsOf(namespace: string): ReadonlySet<string> {
+    const parts = this.#namespaces.get(namespace)?.parts
+    if (parts === undefined) return noTags
+    return new Set([...parts.values()].flatMap(({ kind, targets }) => (kind === "Tags" ? [...targets.keys()] : [])))
   }
 
   /** To be taken before the store is asked for a change that `settle` will be told of. */
@@ -163,32 +187,34 @@ export class PendingInvalidations {
    * call then tells the other processes, if it does not always do so.
    */
   settle(invalidation: Invalidation, mark: number): boolean {
-    switch (invalidation._tag) {
-      case "Keys":
-        return this.#settleIn(invalidation.namespace, invalidation.keys, mark)
-      case "Namespace":
-        return this.#settleIn(invalidation.namespace, undefined, mark)
-      case "All": {
-        let isSettled = this.#everything !== undefined && this.#everything <= mark
-        if (isSettled) this.#everything = undefined
-        for (const namespace of this.#namespaces.keys()) {
-          isSettled = this.#settleIn(namespace, undefined, mark) || isSettled
-        }
-        return isSettled
-      }
+    if (invalidation._tag !== "All") return this.#settleIn(invalidation.namespace, invalidation, mark)
+    let isSettled = this.#everything !== undefined && this.#everything <= mark
+    if (isSettled) this.#everything = undefined
+    for (const namespace of this.#namespaces.keys()) {
+      isSettled = this.#settleIn(namespace, { _tag: "Namespace", namespace }, mark) || isSettled
     }
+    return isSettled
   }
 
-  #settleIn(namespace: string, keys: ReadonlyArray<KeyText> | undefined, mark: number): boolean {
+  #settleIn(namespace: string, invalidation: InNamespace, mark: number): boolean {
     const pending = this.#namespaces.get(namespace)
     if (pending === undefined) return false
-    let isSettled = keys === undefined && pending.whole !== undefined && pending.whole <= mark
+    const named = targetsOf(invalidation)
+    let isSettled = named === undefined && pending.whole !== undefined && pending.whole <= mark
     if (isSettled) pending.whole = undefined
-    for (const key of keys ?? pending.keys.keys()) {
-      const order = pending.keys.get(key)
-      if (order !== undefined && order <= mark) isSettled = pending.keys.delete(key)
+    for (const [name, { globs, keepsStale, kind, targets }] of pending.parts) {
+      // What is gone is stale no more, but not the other way round.
+      const isCovered = named === undefined || (kind === invalidation._tag && (keepsStale || !isExpiry(invalidation)))
+      if (!isCovered) continue
+      for (const target of named ?? targets.keys()) {
+        const order = targets.get(target)
+        if (order === undefined || order > mark) continue
+        isSettled = targets.delete(target)
+        globs.delete(target)
+      }
+      if (targets.size === 0) pending.parts.delete(name)
     }
-    if (pending.whole === undefined && pending.keys.size === 0) this.#namespaces.delete(namespace)
+    if (pending.whole === undefined && pending.parts.size === 0) this.#namespaces.delete(namespace)
     return isSettled
   }
 
@@ -200,9 +226,14 @@ export class PendingInvalidations {
   /** What one statement can do next. */
   next(): Invalidation | undefined {
     if (this.#everything !== undefined) return { _tag: "All" }
-    for (const [namespace, { keys, whole }] of this.#namespaces) {
+    for (const [namespace, { parts, whole }] of this.#namespaces) {
       if (whole !== undefined) return { _tag: "Namespace", namespace }
-      return { _tag: "Keys", namespace, keys: [...keys.keys()].slice(0, maxKeysPerStatement) }
+      for (const { keepsStale, kind, targets } of parts.values()) {
+        const named = [...targets.keys()].slice(0, maxPerStatement)
+        if (kind === "Keys") return { _tag: kind, namespace, keys: named, keepsStale }
+        if (kind === "Tags") return { _tag: kind, namespace, tags: named, keepsStale }
+        return { _tag: kind, namespace, pattern: named[0]!, keepsStale }
+      }
     }
     this.#some.closeUnsafe()
     return undefined
@@ -213,18 +244,88 @@ export class PendingInvalidations {
     if (invalidation._tag === "All") return
     const pending = this.#namespaces.get(invalidation.namespace)
     if (pending === undefined) return
-    this.#namespaces.delete(invalidation.namespace)
-    this.#namespaces.set(invalidation.namespace, pending)
+    putLast(this.#namespaces, invalidation.namespace)
+    if (invalidation._tag === "Namespace") return
+    const name = nameOf(invalidation)
+    putLast(pending.parts, name)
+    if (invalidation._tag === "Pattern") putLast(pending.parts.get(name)?.targets ?? new Map(), invalidation.pattern)
   }
 }
 
-/** When each was added last. A namespace that is pending as a whole keeps no keys. */
+type InNamespace = Exclude<Invalidation, { readonly _tag: "All" }>
+type Part = Exclude<InNamespace, { readonly _tag: "Namespace" }>
+
+/** A namespace that is pending as a whole has no parts. */
 interface PendingNamespace {
   whole: number | undefined
-  readonly keys: Map<KeyText, number>
+  readonly parts: Map<string, PendingPart>
 }
 
-const maxKeysPerStatement = 1000
+/** What is named in one way, and when each was added last. None is empty. */
+interface PendingPart {
+  readonly kind: Part["_tag"]
+  readonly keepsStale: boolean
+  readonly targets: Map<string, number>
+  /** Of the targets, where they are patterns. */
+  readonly globs: Map<string, Glob.Glob>
+}
+
+/** What it names; undefined where that is the whole namespace. */
+const targetsOf = (invalidation: InNamespace): ReadonlyArray<string> | undefined => {
+  switch (invalidation._tag) {
+    case "Keys":
+      return invalidation.keys
+    case "Tags":
+      return invalidation.tags
+    case "Pattern":
+      return [invalidation.pattern]
+    case "Namespace":
+      return undefined
+  }
+}
+
+const isExpiry = (invalidation: InNamespace): boolean =>
+  invalidation._tag !== "Namespace" && invalidation.keepsStale === true
+
+const nameOf = (invalidation: Part): string => `${invalidation._tag}${isExpiry(invalidation) ? " to expire" : ""}`
+
+const partOf = ({ parts }: PendingNamespace, invalidation: Part): PendingPart => {
+  const name = nameOf(invalidation)
+  const part = parts.get(name)
+  if (part !== undefined) return part
+  const keepsStale = isExpiry(invalidation)
+  const added: PendingPart = { kind: invalidation._tag, keepsStale, targets: new Map(), globs: new Map() }
+  parts.set(name, added)
+  return added
+}
+
+/** Whether it is a pattern at all. */
+const compile = (
+  globs: Map<string, Glob.Glob>,
+  { namespace, pattern }: Part & { readonly _tag: "Pattern" }
+): boolean => {
+  if (globs.has(pattern)) return true
+  const glob = Glob.make(namespace, pattern)
+  if (Result.isSuccess(glob)) globs.set(pattern, glob.success)
+  return Result.isSuccess(glob)
+}
+
+const sizeOf = ({ parts }: PendingNamespace): number =>
+  [...parts.values()].reduce((size, { targets }) => size + targets.size, 0)
+
+const putLast = <K, V>(map: Map<K, V>, key: K): void => {
+  const value = map.get(key)
+  if (value === undefined) return
+  map.delete(key)
+  map.set(key, value)
+}
+
+const noTags: ReadonlySet<string> = new Set()
+
+const maxPerStatement = 1000
+
+/** Every read of the store looks at all of them. */
+const maxPatterns = 100
 
 /** One statement, if there is something to tell. What the store has done is announced, come what may. */
 const tellStore = (pending: PendingInvalidations, { onDone, store }: Options): Effect.Effect<void, CacheError> =>
@@ -249,7 +350,14 @@ const tellStore = (pending: PendingInvalidations, { onDone, store }: Options): E
 const statement = (store: Options["store"], invalidation: Invalidation): Effect.Effect<unknown, CacheError> => {
   switch (invalidation._tag) {
     case "Keys":
-      return store.remove(invalidation.namespace, invalidation.keys)
+      return store.remove(invalidation.namespace, invalidation.keys, invalidation.keepsStale)
+    case "Tags":
+      return store.removeTagged(invalidation.namespace, invalidation.tags, invalidation.keepsStale)
+    case "Pattern": {
+      const { keepsStale, namespace, pattern } = invalidation
+      const glob = Glob.make(namespace, pattern)
+      return Result.isSuccess(glob) ? store.removeMatching(namespace, glob.success, keepsStale) : store.clear(namespace)
+    }
     case "Namespace":
       return store.clear(invalidation.namespace)
     case "All":

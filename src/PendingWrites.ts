@@ -42,6 +42,8 @@ export interface PendingWrite {
   readonly isReplacement: boolean
   /** Called when the store has refused the row, as the key has changed since. Must not throw. */
   readonly onRefused: () => void
+  /** Called once, when the row is stored, or will not be. Must not throw. */
+  readonly onEnd?: (isStored: boolean) => void
 }
 
 /**
@@ -107,27 +109,34 @@ export class PendingWrites {
   enqueue(write: PendingWrite): void {
     if (this.#closing) {
       write.counters.storeDropped++
+      write.onEnd?.(false)
       return
     }
     const id = `${write.namespace}\0${write.row.key}`
+    const before = this.#queue.get(id)
     this.#queue.delete(id)
     if (this.#queue.size >= this.#maxRows) this.#dropOldest()
     this.#queue.set(id, write)
+    before?.onEnd?.(false)
     // Last: whoever waits runs inside this call.
     this.#some.openUnsafe()
   }
 
   #dropOldest(): void {
-    for (const [id, { counters }] of this.#queue) {
+    for (const [id, { counters, onEnd }] of this.#queue) {
       this.#queue.delete(id)
       counters.storeDropped++
+      onEnd?.(false)
       return
     }
   }
 
   /** Gives up what is waiting. */
   dropAll(): void {
-    for (const { counters } of this.#queue.values()) counters.storeDropped++
+    for (const { counters, onEnd } of this.#queue.values()) {
+      counters.storeDropped++
+      onEnd?.(false)
+    }
     this.#queue.clear()
   }
 
@@ -195,10 +204,12 @@ const fill = (store: Pick<StoreGuard.StoreGuard, "fill">, batch: ReadonlyArray<P
       undefined
     ),
     (stored) => {
-      batch.forEach(({ counters, onRefused }, index) => {
-        if (stored?.[index] !== false) return
-        counters.refused++
-        onRefused()
+      batch.forEach(({ counters, onEnd, onRefused }, index) => {
+        if (stored?.[index] === false) {
+          counters.refused++
+          onRefused()
+        }
+        onEnd?.(stored?.[index] === true)
       })
       return stored
     }

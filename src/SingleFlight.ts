@@ -92,6 +92,11 @@ export class SingleFlight<Id, A, C = undefined> {
     if (only === undefined || this.#byId.get(id) === only) this.#byId.delete(id)
   }
 
+  /** The same for every key that is accepted. */
+  divertMatching(accepts: (id: Id) => boolean): void {
+    for (const id of this.#byId.keys()) if (accepts(id)) this.divert(id)
+  }
+
   /** Lets nobody board any flight that is under way. */
   divertAll(): void {
     this.#byId.clear()

@@ -8,7 +8,8 @@
  *
  * @since 0.1.0
  */
-import { type Duration, Equal, Exit, type Latch, Ref } from "effect"
+import { Duration, Equal, Exit, type Latch, Ref } from "effect"
+import { AccessLog } from "./AccessLog.ts"
 import type { Background } from "./Background.ts"
 import type { CacheConfig } from "./CacheConfig.ts"
 import type { CacheEntry } from "./CacheEntry.ts"
@@ -17,7 +18,9 @@ import type { CacheMetrics } from "./CacheMetrics.ts"
 import * as CachePolicy from "./CachePolicy.ts"
 import { type Counters, makeCounters, type StatsRef } from "./CacheStats.ts"
 import type { Fence, KeyText, NewRow } from "./CacheStore.ts"
+import type { Glob } from "./Glob.ts"
 import type { InvalidationBus } from "./InvalidationBus.ts"
+import type { Leases } from "./Leases.ts"
 import { LocalFences } from "./LocalFence.ts"
 import type { KeyId, MemoryCache, Partition, RemovalCause } from "./MemoryCache.ts"
 import type { Any, Namespace } from "./Namespace.ts"
@@ -73,9 +76,9 @@ export interface Progress<A> {
   readonly reserve: Map<KeyId, Held<A>>
   /** What it has brought; the store may have yet to be told of that. */
   readonly landing: Landing<A>
-  /** When the loader began. */
+  /** When the loader began, or the wait for another process that runs it. */
   loadingSince: number | undefined
-  /** Opens when it begins, or when the load ends without it. */
+  /** Opens when it is about to begin, or when the load ends without it. */
   readonly loading: Latch.Latch
   /** Whether a caller was answered without it. */
   inBackground: boolean
@@ -92,6 +95,7 @@ export interface Space<K, A, X = unknown> {
   readonly policy: CachePolicy.CachePolicy
   readonly partition: Partition<A>
   readonly counters: Counters
+  readonly accesses: AccessLog
   readonly fences: LocalFences
   /** Runs of loaders, and of lookups in the store that load nothing. */
   readonly loads: SingleFlight<KeyId, Landing<A>, Progress<A>>
@@ -142,6 +146,7 @@ export class Spaces {
       policy: this.#config.policyOf(namespace),
       partition: this.#memory.partition<A>(namespace.name),
       counters: makeCounters(),
+      accesses: new AccessLog(Duration.isFinite(this.#config.store.accessInterval)),
       fences: new LocalFences(),
       loads: new SingleFlight(),
       lookups: new SingleFlight(),
@@ -200,7 +205,8 @@ export const rowOf = <K, A>(
     staleFor: Math.max(policy.staleWhileRevalidate, policy.staleIfError),
     isFailure: false,
     loadTime,
-    tags,
+    // The caller's array may change.
+    tags: [...tags],
     validators
   }))
 }
@@ -243,6 +249,7 @@ export interface CacheParts {
   /** What the store could not be told, and what it is to be told later. */
   readonly pending: PendingInvalidations
   readonly writes: PendingWrites
+  readonly leases: Leases
   readonly background: Background
   readonly spaces: Spaces
   readonly stats: StatsRef
@@ -255,21 +262,64 @@ export interface CacheParts {
 }
 
 /**
- * Lets nothing that was read before now into memory, and drops what is there.
- * One synchronous step.
+ * How something is forgotten: for which cause, and from when on what was fresh is
+ * stale, where it is to be kept as a reserve.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Forgetting {
+  readonly cause: RemovalCause
+  readonly staleSince?: number | undefined
+}
+
+/**
+ * Lets nothing that was read before now into memory, nor anybody join what is under
+ * way, and drops what is there or makes it stale. Whether something fresh was made
+ * stale. One synchronous step, as are all of these.
  *
  * @category mutations
  * @since 0.1.0
  */
-export const forget = <K, A>(space: Space<K, A>, id: KeyId, cause: RemovalCause): void => {
+export const forget = <K, A>(space: Space<K, A>, id: KeyId, { cause, staleSince }: Forgetting): boolean => {
   space.fences.break(id)
   space.loads.divert(id)
   space.lookups.divert(id)
+  if (staleSince !== undefined) return space.partition.expire(id, staleSince, cause)
   space.partition.remove(id, cause)
+  return false
 }
 
 /**
- * The same for every key of the namespace.
+ * The same for what has one of the tags. What is under way may yet bring one of
+ * them: it is kept if it does not, but nobody joins it any more.
+ *
+ * @category mutations
+ * @since 0.1.0
+ */
+export const forgetTagged = <K, A>(space: Space<K, A>, tags: ReadonlyArray<string>, how: Forgetting): void => {
+  space.fences.breakTagged(tags)
+  space.loads.divertAll()
+  space.lookups.divertAll()
+  for (const id of space.partition.tagged(tags)) forget(space, id, how)
+}
+
+/**
+ * The same for the keys that a pattern matches.
+ *
+ * @category mutations
+ * @since 0.1.0
+ */
+export const forgetMatching = <K, A>(space: Space<K, A>, { matches }: Glob, how: Forgetting): void => {
+  const accepts = (id: KeyId) => matches(space.namespace.keys.textOf(id))
+  space.fences.breakMatching(accepts)
+  space.loads.divertMatching(accepts)
+  space.lookups.divertMatching(accepts)
+  for (const id of space.partition.ids()) if (accepts(id)) forget(space, id, how)
+}
+
+/**
+ * The same for every key of the namespace, of which nothing stays.
  *
  * @category mutations
  * @since 0.1.0

@@ -4,21 +4,22 @@
  * A `StoreGuard` stands before a `CacheStore` and gives every call the same
  * contract with four additions:
  *
- * - **Time.** A read may take `readTimeout`, everything else `writeTimeout`;
+ * - **Time.** A read may take `readTimeout`, and so may a lease; everything else
+ *   `writeTimeout`;
  *   after that the call fails with `StoreTimeout` at once, and what is left of it
  *   is cancelled without anyone waiting for that. This holds where the caller
  *   cannot be interrupted, too.
  * - **Health.** The first call that fails begins an outage, the first one that
  *   succeeds when none has failed for `breakerProbeInterval` ends it; each is one
  *   log line, whatever the traffic, also where the store comes and goes. Reads say
- *   little about writes (the disk is full): where one of each has failed, one of
- *   each must succeed, or ten times as long pass without a failure. A call inside
+ *   little about writes (the disk is full), and leases about neither: where one of each
+ *   has failed, one of each must succeed, or ten times as long pass without a failure. A call inside
  *   the caller's transaction says nothing about the store and does not count.
  * - **Rest.** After some failures in a row, reads leave the store alone and fail with
  *   `CircuitOpen` at once, but for a probe now and then (`StoreBreaker`); so do fills
- *   and re-arms, apart from reads, which may go on where writes hang. What an
- *   application changes on purpose, `set`, `invalidate` and `clear`, is always tried:
- *   it would be lost, not just slower.
+ *   and re-arms, and leases and notes of use, each apart from the others, which may go on
+ *   where these hang. What an application changes on purpose, `set`, `invalidate`, `expire` and
+ *   `clear`, is always tried: it would be lost, not just slower.
  * - **Recovery.** `recover` turns a failure into "go on without the store" for
  *   namespaces that chose so, and leaves it to those that did not.
  *
@@ -65,9 +66,10 @@ export const make = (
       }))
     const reading = yield* kindOf(config.readTimeout)
     const writing = yield* kindOf(config.writeTimeout)
+    const leasing = yield* kindOf(config.readTimeout)
     const outage: Outage = {
       health: { status: "Up", since: yield* Clock.currentTimeMillis },
-      kinds: [reading, writing],
+      kinds: [reading, writing, leasing],
       quiet: Duration.toMillis(config.breakerProbeInterval)
     }
     const tried = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>) =>
@@ -91,15 +93,27 @@ export const make = (
       fill: (namespace, rows) => guarded("write", writing, signed(store.fill(namespace, rows))),
       rearm: (namespace, rows) => guarded("re-arm", writing, store.rearm(namespace, rows)),
       write: (namespace, rows) => tried("write", writing, signed(store.write(namespace, rows))),
-      remove: (namespace, keys) => tried("invalidate", writing, signed(store.remove(namespace, keys))),
+      remove: (namespace, keys, keepsStale) =>
+        tried(named(keepsStale), writing, signed(store.remove(namespace, keys, keepsStale))),
+      removeTagged: (namespace, tags, keepsStale) =>
+        tried(named(keepsStale), writing, signed(store.removeTagged(namespace, tags, keepsStale))),
+      removeMatching: (namespace, pattern, keepsStale) =>
+        tried(named(keepsStale), writing, signed(store.removeMatching(namespace, pattern, keepsStale))),
       clear: (namespace) => tried("clear", writing, signed(store.clear(namespace))),
       clearAll: tried("clear", writing, signed(store.clearAll)),
+      acquire: (namespace, keys, lease) => guarded("lease", leasing, signed(store.acquire(namespace, keys, lease))),
+      renew: (namespace, keys, lease) => guarded("renew a lease", leasing, store.renew(namespace, keys, lease)),
+      release: (namespace, keys, owner) =>
+        guarded("release a lease", leasing, signed(store.release(namespace, keys, owner))),
+      touch: (namespace, uses) => guarded("note uses", leasing, store.touch(namespace, uses)),
       ping: guarded("answer", reading, store.ping),
       health: () => outage.health
     }
   })
 
-/** Reads are one kind of calls, everything else the other. */
+const named = (keepsStale: boolean | undefined): string => (keepsStale === true ? "expire" : "invalidate")
+
+/** Calls that fail together: reads, writes, and what is asked and noted beside them. */
 interface Kind {
   readonly timeout: Duration.Duration
   readonly breaker: StoreBreaker.StoreBreaker

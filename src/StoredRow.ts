@@ -15,15 +15,17 @@
 export type KeyText = string
 
 /**
- * What the store remembers of a key at the start of a load, and when that was by
- * its own clock. Opaque outside the store that made it.
+ * What the store remembers at the start of a load, and when that was by its own
+ * clock: the version of the key's row, and which changes of many keys at once (by
+ * tag, by pattern, of a namespace, of everything) it had seen by then. Opaque
+ * outside the store that made it.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Fence {
   readonly version: number
-  readonly generation: number
+  readonly snapshot: string
   readonly takenAt: number
 }
 
@@ -127,3 +129,28 @@ export interface ScannedRow {
   readonly accessCount: number
   readonly tags: ReadonlyArray<string>
 }
+
+/**
+ * The right to load some keys, for `duration` milliseconds by the store's clock
+ * unless it is renewed. `owner` is one load, among all processes.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Lease {
+  readonly owner: string
+  readonly duration: number
+}
+
+/**
+ * What became of a request for a lease on a key.
+ *
+ * - **Granted**: nobody else has it. Also where the owner had it already.
+ * - **Held**: another load has it, for `remaining` milliseconds unless it is renewed.
+ * - **Changed**: the key is not what it was when the fence was taken; read it again.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type LeaseGrant =
+  { readonly _tag: "Granted" } | { readonly _tag: "Held"; readonly remaining: number } | { readonly _tag: "Changed" }

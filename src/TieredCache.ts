@@ -7,7 +7,8 @@
  *    background.                                                        (`lookupMemory`)
  * 2. **Flight.** A load of the key is under way here: join it.         (`boardFlights`)
  * 3. **Store.** One statement for all keys. Fresh: into memory, done.   (`Lookup`)
- * 4. **Loader.** Runs once, with the keys that are still missing.        (`Load`)
+ * 4. **Loader.** Runs once, with the keys that are still missing, unless another
+ *    process has the lease: then it is waited for, and step 3 again. (`Load`, `Lease`)
  * 5. **Write back** to the store, unless the key has changed since the
  *    load began, and to memory.                                          (`Keep`)
  * 6. **Failure, or no patience left.** A stale entry where the policy has one for
@@ -49,8 +50,10 @@ import {
   Option,
   Random,
   Ref,
+  Result,
   Stream
 } from "effect"
+import * as AccessLog from "./AccessLog.ts"
 import * as Aging from "./Aging.ts"
 import {
   answerOf,
@@ -69,15 +72,25 @@ import * as CacheHealth from "./CacheHealth.ts"
 import * as CacheMetrics from "./CacheMetrics.ts"
 import * as CacheStats from "./CacheStats.ts"
 import { CacheStore } from "./CacheStore.ts"
+import * as Glob from "./Glob.ts"
 import { InvalidationBus } from "./InvalidationBus.ts"
 import { heldIn } from "./Keep.ts"
+import * as Leases from "./Leases.ts"
 import { nowOf, run } from "./Load.ts"
 import type { Loaded } from "./Loaded.ts"
 import type { Wanted } from "./LoadTask.ts"
 import { type KeyId, MemoryCache, type MemoryEntry } from "./MemoryCache.ts"
 import * as Mutation from "./Mutation.ts"
 import type { Any, CacheFailure, Namespace } from "./Namespace.ts"
-import type { BulkLoader, CachedKey, GetOptions, GetOrSetOptions, Loader, Operations } from "./Operations.ts"
+import type {
+  BulkLoader,
+  CachedKey,
+  GetOptions,
+  GetOrSetOptions,
+  KeysOptions,
+  Loader,
+  Operations
+} from "./Operations.ts"
 import * as PendingInvalidations from "./PendingInvalidations.ts"
 import * as PendingWrites from "./PendingWrites.ts"
 import { routeOf } from "./Route.ts"
@@ -209,6 +222,7 @@ const lookupMemory = <K, A, X, E, R>(
   if (answer === undefined) counters.memoryMisses++
   else {
     counters.memoryHits++
+    space.accesses.use(present!)
     if (answer.entry.freshness === "stale") counters.stale++
     if (answer.failure !== undefined && loadMissing !== undefined) counters.cachedFailures++
   }
@@ -243,6 +257,7 @@ const hitMemory = <K, A>(space: Space<K, A>, id: KeyId | undefined, now: number)
   counters.lookups++
   counters.memoryRequests++
   counters.memoryHits++
+  space.accesses.use(entry)
   if (entry.details.failure !== undefined) counters.cachedFailures++
   return entry
 }
@@ -365,17 +380,28 @@ const freshIn = <K, A>(space: Space<K, A>, id: KeyId, now: number): Held<A> | un
     : heldIn(space, present)
 }
 
-const keysOf = <K, A>(self: CacheParts, namespace: Any<K, A>): Stream.Stream<CachedKey<K>, CacheError> =>
-  self.store.scan(namespace.name).pipe(
-    Stream.map(({ key, ...row }) => Option.map(namespace.keys.decode(key), (key) => ({ key, ...row }))),
-    Stream.filter(Option.isSome),
-    Stream.map((cached) => cached.value)
-  )
+const keysOf = <K, A>(
+  self: CacheParts,
+  namespace: Any<K, A>,
+  { pattern = "*" }: KeysOptions = {}
+): Stream.Stream<CachedKey<K>, CacheError> =>
+  Stream.suspend(() => {
+    const glob = Glob.make(namespace.name, pattern)
+    if (Result.isFailure(glob)) return Stream.fail(glob.failure)
+    return self.store.scan(namespace.name).pipe(
+      Stream.filter(({ key }) => glob.success.matches(key)),
+      Stream.map(({ key, ...row }) => Option.map(namespace.keys.decode(key), (key) => ({ key, ...row }))),
+      Stream.filter(Option.isSome),
+      Stream.map((cached) => cached.value)
+    )
+  })
 
 const healthOf = (self: CacheParts): Effect.Effect<CacheHealth.CacheHealth> =>
-  Effect.map(Effect.ignore(self.store.ping), () =>
-    CacheHealth.make({ memory: { status: "Up", since: self.since }, store: self.store.health() }, self.pending)
-  )
+  Effect.map(Effect.ignore(self.store.ping), () => {
+    const bus = self.bus.status?.().health
+    const memory = { status: "Up", since: self.since } as const
+    return CacheHealth.make({ memory, store: self.store.health(), ...(bus !== undefined && { bus }) }, self.pending)
+  })
 
 const make = Effect.gen(function* () {
   const config = yield* CacheConfig
@@ -383,8 +409,11 @@ const make = Effect.gen(function* () {
   const id = globalThis.crypto.randomUUID()
   const store = yield* StoreGuard.make(yield* CacheStore, config.store, id)
   const stats = yield* Ref.make<ReadonlyMap<string, CacheStats.NamespaceStats>>(new Map())
-  const spaces = new Spaces(config, yield* MemoryCache, stats, yield* CacheMetrics.make)
+  const metrics = yield* CacheMetrics.make
+  if (bus.status !== undefined) metrics.registerBus(bus.status)
+  const spaces = new Spaces(config, yield* MemoryCache, stats, metrics)
   // Closed in the reverse order: loads first, then what they wanted to store, then what must not be lost.
+  const leases = yield* Leases.make
   const pending = yield* PendingInvalidations.make({
     store,
     maxKeys: config.store.maxPendingInvalidations,
@@ -405,6 +434,7 @@ const make = Effect.gen(function* () {
     bus,
     pending,
     writes,
+    leases,
     background,
     spaces,
     stats,
@@ -412,9 +442,14 @@ const make = Effect.gen(function* () {
     softReadTimeout: config.store.softReadTimeout,
     since: yield* Clock.currentTimeMillis
   }
-  yield* bus.subscribe(({ invalidation, origin }) => {
-    if (origin !== id) Mutation.receive(self, invalidation)
-  })
+  const clock = yield* Clock.Clock
+  yield* bus.subscribe(
+    ({ invalidation, origin }) => {
+      if (origin !== id) Mutation.receive(self, invalidation, clock.currentTimeMillisUnsafe())
+    },
+    (released) => leases.wake(released)
+  )
+  yield* AccessLog.tellStore({ store, spaces: () => spaces.all(), interval: config.store.accessInterval })
   yield* Effect.addFinalizer(() =>
     Effect.forEach(spaces.all(), ({ loads, lookups }) => Effect.andThen(loads.close, lookups.close), { discard: true })
   )
@@ -435,13 +470,20 @@ const operationsOf = (self: CacheParts): Operations => ({
   invalidate: (namespace, key) =>
     Effect.map(Mutation.invalidateMany(self, namespace, [key]), ([wasThere]) => wasThere === true),
   invalidateMany: (namespace, keys) => Mutation.invalidateMany(self, namespace, keys),
+  invalidateTags: (namespace, tags) => Mutation.invalidateTags(self, namespace, tags),
+  invalidatePattern: (namespace, pattern) => Mutation.invalidatePattern(self, namespace, pattern),
+  expire: (namespace, key) =>
+    Effect.map(Mutation.invalidateMany(self, namespace, [key], true), ([wasFresh]) => wasFresh === true),
+  expireMany: (namespace, keys) => Mutation.invalidateMany(self, namespace, keys, true),
+  expireTags: (namespace, tags) => Mutation.invalidateTags(self, namespace, tags, true),
+  expirePattern: (namespace, pattern) => Mutation.invalidatePattern(self, namespace, pattern, true),
   clear: (namespace) => Mutation.clear(self, namespace),
   clearAll: Mutation.clearAll(self),
   cached: (namespace, load, options) => (key) =>
     getOrSet(self, namespace, key, (stale) => Effect.suspend(() => load(key, stale)), options),
   cachedMany: (namespace, loadMissing, options) => (keys) => getOrSetMany(self, namespace, keys, loadMissing, options),
-  keys: (namespace) => keysOf(self, namespace),
-  stats: Effect.map(Ref.get(self.stats), (stats) => CacheStats.snapshot(stats.values())),
+  keys: (namespace, options) => keysOf(self, namespace, options),
+  stats: Effect.map(Ref.get(self.stats), (stats) => CacheStats.snapshot(stats.values(), self.bus.status?.())),
   statsOf: ({ name }) =>
     Effect.map(Ref.get(self.stats), (stats) => CacheStats.snapshot(stats.has(name) ? [stats.get(name)!] : [])),
   health: healthOf(self)
@@ -565,6 +607,24 @@ export class TieredCache extends Context.Service<TieredCache, Operations>()("eff
   /** See `Operations.invalidateMany`. */
   static readonly invalidateMany = access((cache) => cache.invalidateMany)
 
+  /** See `Operations.invalidateTags`. */
+  static readonly invalidateTags = access((cache) => cache.invalidateTags)
+
+  /** See `Operations.invalidatePattern`. */
+  static readonly invalidatePattern = access((cache) => cache.invalidatePattern)
+
+  /** See `Operations.expire`. */
+  static readonly expire = access((cache) => cache.expire)
+
+  /** See `Operations.expireMany`. */
+  static readonly expireMany = access((cache) => cache.expireMany)
+
+  /** See `Operations.expireTags`. */
+  static readonly expireTags = access((cache) => cache.expireTags)
+
+  /** See `Operations.expirePattern`. */
+  static readonly expirePattern = access((cache) => cache.expirePattern)
+
   /** See `Operations.clear`. */
   static readonly clear = access((cache) => cache.clear)
 
@@ -587,8 +647,11 @@ export class TieredCache extends Context.Service<TieredCache, Operations>()("eff
   )
 
   /** See `Operations.keys`. */
-  static readonly keys = <K, A>(namespace: Any<K, A>): Stream.Stream<CachedKey<K>, CacheError, TieredCache> =>
-    Stream.unwrap(TieredCache.useSync((cache) => cache.keys(namespace)))
+  static readonly keys = <K, A>(
+    namespace: Any<K, A>,
+    options?: KeysOptions
+  ): Stream.Stream<CachedKey<K>, CacheError, TieredCache> =>
+    Stream.unwrap(TieredCache.useSync((cache) => cache.keys(namespace, options)))
 
   /**
    * The cache over whatever parts are provided.

@@ -15,6 +15,9 @@ export {
   CacheStore,
   type Fence,
   type KeyText,
+  type Lease,
+  type LeaseGrant,
+  maxCounted,
   type NewRow,
   type NoRow,
   type Rearm,
@@ -23,7 +26,14 @@ export {
   type Validators
 } from "./CacheStore.ts"
 export { CacheTest } from "./CacheTest.ts"
-export { InvalidationBus, type BusStatus, type Invalidation, type InvalidationMessage } from "./InvalidationBus.ts"
+export * as Glob from "./Glob.ts"
+export {
+  InvalidationBus,
+  type BusStatus,
+  type Invalidation,
+  type InvalidationMessage,
+  type Released
+} from "./InvalidationBus.ts"
 export { MemoryCache, type RemovalCause } from "./MemoryCache.ts"
 export * as Loaded from "./Loaded.ts"
 export * as Namespace from "./Namespace.ts"

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Duration, Effect, Layer } from "effect"
+import { ConfigProvider, Duration, Effect, Layer, Redacted } from "effect"
 import { CacheConfig, type CacheConfigInput, variables } from "../src/CacheConfig.ts"
 import { type CacheError, InvalidConfig } from "../src/CacheError.ts"
 import * as CachePolicy from "../src/CachePolicy.ts"
@@ -44,6 +44,8 @@ const settingsOf = (config: CacheConfig["Service"]) => {
     CACHE_EARLY_REFRESH_BETA: policy.earlyRefreshBeta,
     CACHE_JITTER: policy.jitter,
     CACHE_STORE_WRITES: policy.storeWrites,
+    CACHE_LEASE_DURATION: policy.leaseDuration,
+    CACHE_LEASE_WAIT: policy.leaseWait,
     CACHE_MEMORY_MAX_ENTRIES: memory.maxEntries,
     CACHE_MEMORY_MAX_SIZE: memory.maxSize,
     CACHE_MEMORY_CLEANUP_INTERVAL: Duration.toMillis(memory.cleanupInterval),
@@ -53,12 +55,16 @@ const settingsOf = (config: CacheConfig["Service"]) => {
     CACHE_STORE_BREAKER_FAILURES: store.breakerFailures,
     CACHE_STORE_BREAKER_PROBE_INTERVAL: Duration.toMillis(store.breakerProbeInterval),
     CACHE_STORE_SWEEP_INTERVAL: Duration.toMillis(store.sweepInterval),
+    CACHE_STORE_ACCESS_INTERVAL: Duration.toMillis(store.accessInterval),
+    CACHE_STORE_MAX_ENTRIES: store.maxEntries,
+    CACHE_STORE_MAX_SIZE: store.maxSize,
     CACHE_STORE_MAX_PENDING_WRITES: store.maxPendingWrites,
     CACHE_STORE_MAX_PENDING_INVALIDATIONS: store.maxPendingInvalidations,
     CACHE_STORE_MIGRATE: store.migrate,
     CACHE_LOADS_MAX_BACKGROUND: loads.maxBackground,
     CACHE_BUS_POLL_INTERVAL: Duration.toMillis(bus.pollInterval),
-    CACHE_BUS_LISTEN: bus.listen
+    CACHE_BUS_LISTEN: bus.listen,
+    CACHE_BUS_URL: bus.url === undefined ? undefined : Redacted.value(bus.url)
   } satisfies Record<keyof typeof variables, unknown>
 }
 
@@ -76,6 +82,8 @@ const defaults = {
   CACHE_EARLY_REFRESH_BETA: 0,
   CACHE_JITTER: 0.05,
   CACHE_STORE_WRITES: "awaited",
+  CACHE_LEASE_DURATION: 10_000,
+  CACHE_LEASE_WAIT: 5000,
   CACHE_MEMORY_MAX_ENTRIES: 10_000,
   CACHE_MEMORY_MAX_SIZE: 134_217_728,
   CACHE_MEMORY_CLEANUP_INTERVAL: 60_000,
@@ -85,12 +93,16 @@ const defaults = {
   CACHE_STORE_BREAKER_FAILURES: 5,
   CACHE_STORE_BREAKER_PROBE_INTERVAL: 1000,
   CACHE_STORE_SWEEP_INTERVAL: 60_000,
+  CACHE_STORE_ACCESS_INTERVAL: 60_000,
+  CACHE_STORE_MAX_ENTRIES: 10_000_000,
+  CACHE_STORE_MAX_SIZE: 10_737_418_240,
   CACHE_STORE_MAX_PENDING_WRITES: 1000,
   CACHE_STORE_MAX_PENDING_INVALIDATIONS: 10_000,
   CACHE_STORE_MIGRATE: true,
   CACHE_LOADS_MAX_BACKGROUND: 100,
   CACHE_BUS_POLL_INTERVAL: 1000,
-  CACHE_BUS_LISTEN: true
+  CACHE_BUS_LISTEN: true,
+  CACHE_BUS_URL: undefined as string | undefined
 }
 
 const lifetimes = [
@@ -102,11 +114,14 @@ const lifetimes = [
   "CACHE_FAILURE_BACKOFF",
   "CACHE_FAILURE_TTL"
 ] as const
+const bounded = ["CACHE_LEASE_DURATION", "CACHE_LEASE_WAIT"] as const
 const sizes = [
   "CACHE_MAX_VALUE_SIZE",
   "CACHE_MEMORY_MAX_ENTRIES",
   "CACHE_MEMORY_MAX_SIZE",
   "CACHE_STORE_BREAKER_FAILURES",
+  "CACHE_STORE_MAX_ENTRIES",
+  "CACHE_STORE_MAX_SIZE",
   "CACHE_STORE_MAX_PENDING_WRITES",
   "CACHE_STORE_MAX_PENDING_INVALIDATIONS",
   "CACHE_LOADS_MAX_BACKGROUND"
@@ -119,17 +134,18 @@ const intervals = [
   "CACHE_STORE_WRITE_TIMEOUT",
   "CACHE_STORE_BREAKER_PROBE_INTERVAL",
   "CACHE_STORE_SWEEP_INTERVAL",
+  "CACHE_STORE_ACCESS_INTERVAL",
   "CACHE_BUS_POLL_INTERVAL"
 ] as const
 
 /** A value for each variable, and what it sets. */
 const given: ReadonlyArray<readonly [variable: keyof typeof variables, text: string, value: unknown]> = [
-  ...[...lifetimes, ...intervals].flatMap((variable) => [
+  ...[...lifetimes, ...intervals, ...bounded].flatMap((variable) => [
     [variable, "90 seconds", 90_000] as const,
-    [variable, "1234", 1234] as const,
-    [variable, "Infinity", Infinity] as const
+    [variable, "1234", 1234] as const
   ]),
-  ...lifetimes.map((variable) => [variable, "0", 0] as const),
+  ...[...lifetimes, ...intervals].map((variable) => [variable, "Infinity", Infinity] as const),
+  ...[...lifetimes, ...bounded].map((variable) => [variable, "0", 0] as const),
   ...sizes.map((variable) => [variable, "77", 77] as const),
   ["CACHE_EARLY_REFRESH", "0.8", 0.8],
   ["CACHE_EARLY_REFRESH_BETA", "0", 0],
@@ -141,7 +157,13 @@ const given: ReadonlyArray<readonly [variable: keyof typeof variables, text: str
   ["CACHE_STORE_WRITES", "awaited", "awaited"],
   ["CACHE_STORE_MIGRATE", "false", false],
   ["CACHE_STORE_MIGRATE", "true", true],
-  ["CACHE_BUS_LISTEN", "false", false]
+  ["CACHE_BUS_LISTEN", "false", false],
+  [
+    "CACHE_BUS_URL",
+    "postgres://me:secret@direct:5433/db?sslmode=require",
+    "postgres://me:secret@direct:5433/db?sslmode=require"
+  ],
+  ["CACHE_BUS_URL", "postgresql:///db?host=/run/postgresql", "postgresql:///db?host=/run/postgresql"]
 ]
 
 const notADuration = 'not a duration; write it like "90 seconds", "1 hour" or a number of milliseconds'
@@ -149,16 +171,22 @@ const notADuration = 'not a duration; write it like "90 seconds", "1 hour" or a 
 const earlyRefreshProblem = "must be a fraction of the lifetime above 0 and below 1, such as 0.8"
 const betaProblem = "must be a number of 0 or more; 0 is off, 1 is usual, more refreshes earlier"
 const jitterProblem = "must be a fraction from 0 to 1, such as 0.05"
+const urlProblem = 'must be a connection URL such as "postgres://user:password@host:5432/database"'
+const boundedProblem = "must end: a load that hangs would be waited for for good"
 const storeWritesProblem = 'must be "awaited" or "background"'
 
 /** A value that each variable refuses, and why. */
 const refused: ReadonlyArray<readonly [variable: keyof typeof variables, text: string, problem: string]> = [
-  ...[...lifetimes, ...intervals].flatMap((variable) => [
+  ...[...lifetimes, ...intervals, ...bounded].flatMap((variable) => [
     [variable, "soon", notADuration] as const,
     [variable, "5 lightyears", notADuration] as const,
     [variable, "NaN", notADuration] as const,
     [variable, "-5 seconds", "a lifetime cannot be negative"] as const,
     [variable, "-Infinity", "a lifetime cannot be negative"] as const
+  ]),
+  ...bounded.flatMap((variable) => [
+    [variable, "Infinity", boundedProblem] as const,
+    [variable, "1000000 days", boundedProblem] as const
   ]),
   ...intervals.flatMap((variable) => [
     [variable, "0", "must be longer than zero"] as const,
@@ -178,7 +206,10 @@ const refused: ReadonlyArray<readonly [variable: keyof typeof variables, text: s
   ...["yes", "1", "TRUE", "on"].flatMap((text) => [
     ["CACHE_STORE_MIGRATE", text, "must be true or false"] as const,
     ["CACHE_BUS_LISTEN", text, "must be true or false"] as const
-  ])
+  ]),
+  ...["me:secret@direct/db", "mysql://me:secret@direct/db", "postgres://me:secret@direct:x/db"].map(
+    (text) => ["CACHE_BUS_URL", text, urlProblem] as const
+  )
 ]
 
 describe("CacheConfig.layer", () => {
@@ -235,11 +266,29 @@ describe("CacheConfig.layer", () => {
       for (const [variable, text, problem] of refused) {
         assert.deepInclude(yield* refusal(read({ [variable]: text })), {
           variable,
-          value: JSON.stringify(text),
+          value: variable === "CACHE_BUS_URL" ? '"<redacted>"' : JSON.stringify(text),
           problem
         })
       }
       assert.deepStrictEqual(new Set(refused.map(([variable]) => variable as string)), new Set(Object.keys(variables)))
+    })
+  )
+
+  it.effect("shows no password, wherever it stands", () =>
+    Effect.gen(function* () {
+      const url = "postgres://me:secret@direct/db"
+      const env = { CACHE_BUS_URL: url }
+      assert.notInclude(String(JSON.stringify(yield* read(env))), "secret")
+      for (const CACHE_CONFIG of [
+        JSON.stringify({ bus: { url: { url } } }),
+        JSON.stringify({ bus: { ulr: url } }),
+        JSON.stringify({ bus: url }),
+        JSON.stringify({ policy: 5, bus: { url } }),
+        `{"bus":{"url":"${url}"},}`
+      ]) {
+        const { message } = yield* refusal(read({ CACHE_CONFIG }))
+        assert.notInclude(message, "secret")
+      }
     })
   )
 
@@ -278,7 +327,9 @@ describe("The variables of one namespace", () => {
         CACHE_NAMESPACES__GENES__EARLY_REFRESH: "0.8",
         CACHE_NAMESPACES__GENES__EARLY_REFRESH_BETA: "2",
         CACHE_NAMESPACES__GENES__JITTER: "0.5",
-        CACHE_NAMESPACES__GENES__STORE_WRITES: "background"
+        CACHE_NAMESPACES__GENES__STORE_WRITES: "background",
+        CACHE_NAMESPACES__GENES__LEASE_DURATION: "0",
+        CACHE_NAMESPACES__GENES__LEASE_WAIT: "6 seconds"
       })
       assert.deepStrictEqual(policyOf(config, "genes"), {
         timeToLive: 7_200_000,
@@ -293,7 +344,9 @@ describe("The variables of one namespace", () => {
         earlyRefresh: 0.8,
         earlyRefreshBeta: 2,
         jitter: 0.5,
-        storeWrites: "background"
+        storeWrites: "background",
+        leaseDuration: 0,
+        leaseWait: 6000
       })
       for (const other of ["gene", "genes2", "GENES_", "ttl"]) {
         assert.deepStrictEqual(policyOf(config, other), policyOf(yield* read({}), other))
@@ -345,7 +398,7 @@ describe("The variables of one namespace", () => {
         [
           "CACHE_NAMESPACES__GENES__TTTL",
           "1 hour",
-          "one of TTL, NEGATIVE_TTL, MEMORY_TTL, MAX_VALUE_SIZE, STALE_WHILE_REVALIDATE, STALE_IF_ERROR, FAILURE_BACKOFF, FAILURE_TTL, LOADER_SOFT_TIMEOUT, EARLY_REFRESH, EARLY_REFRESH_BETA, JITTER, STORE_WRITES"
+          "one of TTL, NEGATIVE_TTL, MEMORY_TTL, MAX_VALUE_SIZE, STALE_WHILE_REVALIDATE, STALE_IF_ERROR, FAILURE_BACKOFF, FAILURE_TTL, LOADER_SOFT_TIMEOUT, EARLY_REFRESH, EARLY_REFRESH_BETA, JITTER, STORE_WRITES, LEASE_DURATION, LEASE_WAIT"
         ],
         ["CACHE_NAMESPACES__GENES__DEFAULT_TTL", "1 hour", "the field one of TTL"],
         ["CACHE_NAMESPACES__GENES__LOADER_HARD_TIMEOUT", "1 hour", "the field one of TTL"],
@@ -353,6 +406,8 @@ describe("The variables of one namespace", () => {
         ["CACHE_NAMESPACES__GENES__EARLY_REFRESH_BETA", "-1", betaProblem],
         ["CACHE_NAMESPACES__GENES__JITTER", "2", jitterProblem],
         ["CACHE_NAMESPACES__GENES__STORE_WRITES", "never", storeWritesProblem],
+        ["CACHE_NAMESPACES__GENES__LEASE_DURATION", "Infinity", boundedProblem],
+        ["CACHE_NAMESPACES__GENES__LEASE_WAIT", "-1 second", "a lifetime cannot be negative"],
         ["CACHE_NAMESPACES__GENES__LOADER_SOFT_TIMEOUT", "0", "must be longer than zero"],
         ["CACHE_NAMESPACES__GENES", "1 hour", "write it as CACHE_NAMESPACES__<NAME>__<FIELD>"],
         ["CACHE_NAMESPACES__TTL", "1 hour", "write it as CACHE_NAMESPACES__<NAME>__<FIELD>"],
@@ -393,7 +448,9 @@ describe("CACHE_CONFIG", () => {
             earlyRefresh: 0.5,
             earlyRefreshBeta: "2",
             jitter: 0,
-            storeWrites: "background"
+            storeWrites: "background",
+            leaseDuration: 24,
+            leaseWait: "25 millis"
           },
           namespaces: { "user-sessions.v2": { timeToLive: "1 minute" } },
           memory: { maxEntries: 8, maxSize: 9, cleanupInterval: "10 millis" },
@@ -406,10 +463,13 @@ describe("CACHE_CONFIG", () => {
             maxPendingWrites: 20,
             maxPendingInvalidations: 21,
             sweepInterval: 13,
+            accessInterval: 27,
+            maxEntries: 28,
+            maxSize: 29,
             migrate: false
           },
           loads: { maxBackground: 22 },
-          bus: { pollInterval: 23, listen: false }
+          bus: { pollInterval: 23, listen: false, url: "postgres://direct/db" }
         })
       )
       assert.deepStrictEqual(settingsOf(config), {
@@ -426,6 +486,8 @@ describe("CACHE_CONFIG", () => {
         CACHE_EARLY_REFRESH_BETA: 2,
         CACHE_JITTER: 0,
         CACHE_STORE_WRITES: "background",
+        CACHE_LEASE_DURATION: 24,
+        CACHE_LEASE_WAIT: 25,
         CACHE_MEMORY_MAX_ENTRIES: 8,
         CACHE_MEMORY_MAX_SIZE: 9,
         CACHE_MEMORY_CLEANUP_INTERVAL: 10,
@@ -435,12 +497,16 @@ describe("CACHE_CONFIG", () => {
         CACHE_STORE_BREAKER_FAILURES: 14,
         CACHE_STORE_BREAKER_PROBE_INTERVAL: 15,
         CACHE_STORE_SWEEP_INTERVAL: 13,
+        CACHE_STORE_ACCESS_INTERVAL: 27,
+        CACHE_STORE_MAX_ENTRIES: 28,
+        CACHE_STORE_MAX_SIZE: 29,
         CACHE_STORE_MAX_PENDING_WRITES: 20,
         CACHE_STORE_MAX_PENDING_INVALIDATIONS: 21,
         CACHE_STORE_MIGRATE: false,
         CACHE_LOADS_MAX_BACKGROUND: 22,
         CACHE_BUS_POLL_INTERVAL: 23,
-        CACHE_BUS_LISTEN: false
+        CACHE_BUS_LISTEN: false,
+        CACHE_BUS_URL: "postgres://direct/db"
       })
       assert.strictEqual(policyOf(config, "user-sessions.v2").timeToLive, 60_000)
     })
@@ -484,6 +550,7 @@ describe("CACHE_CONFIG", () => {
         [{ store: { readTimeout: 0 } }, "store.readTimeout", "0", "must be longer than zero"],
         [{ policy: { loaderHardTimeout: 1 } }, "policy.loaderHardTimeout", "1", "there is no such field"],
         [{ policy: { storeWrites: true } }, "policy.storeWrites", "true", storeWritesProblem],
+        [{ policy: { leaseWait: "Infinity" } }, "policy.leaseWait", '"Infinity"', boundedProblem],
         [{ namespaces: { genes: { jitter: 2 } } }, "namespaces.genes.jitter", "2", jitterProblem],
         [{ store: { maxPendingWrites: 0 } }, "store.maxPendingWrites", "0", "must be a whole number above zero"],
         [{ loads: { maxBackground: "many" } }, "loads.maxBackground", '"many"', "must be a whole number above zero"],
@@ -539,7 +606,7 @@ describe("CacheConfig.layerOf", () => {
         memory: undefined,
         store: { readTimeout: undefined, migrate: undefined },
         loads: { maxBackground: undefined },
-        bus: { pollInterval: undefined, listen: undefined }
+        bus: { pollInterval: undefined, listen: undefined, url: undefined }
       }
       assert.deepStrictEqual(settingsOf(yield* readOf(nothing as unknown as CacheConfigInput)), defaults)
     })
@@ -555,6 +622,16 @@ describe("CacheConfig.layerOf", () => {
         [memory.cleanupInterval, store.readTimeout, store.writeTimeout, store.sweepInterval].map(Duration.toMillis),
         [120_000, 250, Infinity, 5]
       )
+    })
+  )
+
+  it.effect("takes a URL as a text or as a secret", () =>
+    Effect.gen(function* () {
+      const url = "postgres://me:secret@direct/db"
+      for (const given of [url, Redacted.make(url)]) {
+        const { bus } = yield* readOf({ bus: { url: given } })
+        assert.strictEqual(Redacted.value(bus.url!), url)
+      }
     })
   )
 

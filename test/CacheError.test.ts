@@ -8,6 +8,7 @@ import {
   InvalidConfig,
   InvalidKey,
   InvalidNamespace,
+  InvalidPattern,
   InvalidPolicy,
   LoaderTimeout,
   MigrationFailed,
@@ -54,6 +55,16 @@ const reasons: ReadonlyArray<readonly [reason: CacheErrorReason, isRetryable: bo
     new InvalidKey({ namespace: "genes", problem: "Expected string" }),
     false,
     'namespace "genes": the key is not what its schema allows: Expected string'
+  ],
+  [
+    new InvalidPattern({ namespace: "genes", pattern: "TP[53", problem: "the class is not closed" }),
+    false,
+    'namespace "genes", pattern "TP[53": the class is not closed'
+  ],
+  [
+    new InvalidPattern({ namespace: "genes", pattern: "x".repeat(2000), problem: "it is too long" }),
+    false,
+    `namespace "genes", pattern "${"x".repeat(100)}...": it is too long`
   ],
   [
     new EncodeFailed({ namespace: "genes", key: "TP53", problem: "Expected number" }),

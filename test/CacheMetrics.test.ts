@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import * as CacheMetrics from "../src/CacheMetrics.ts"
 import { type CacheStats, type Counters, makeCounters, snapshot } from "../src/CacheStats.ts"
 import { CacheStore } from "../src/CacheStore.ts"
+import type { BusStatus } from "../src/InvalidationBus.ts"
 import { MemoryCache } from "../src/MemoryCache.ts"
 import { bothTiers, inWorld, type World } from "./suites/cacheNode.ts"
 
@@ -59,6 +60,8 @@ const expected = (name: string, stats: CacheStats): ReadonlyMap<string, number> 
       "cache_loader_timeouts_total hard": stats.hardTimeouts,
       "cache_late_loads_total success": stats.lateSuccess,
       "cache_late_loads_total failure": stats.lateFailure,
+      cache_lease_waits_total: stats.leaseWaits,
+      cache_lease_timeouts_total: stats.leaseTimeouts,
       cache_sets_total: stats.sets,
       cache_invalidations_total: stats.invalidations,
       cache_clears_total: stats.clears,
@@ -168,6 +171,35 @@ describe("CacheMetrics", () => {
         absent.map(([name]) => name),
         ["loads"]
       )
+    }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
+  )
+
+  it.effect("the bus has series of its own, without labels, which say what its status says", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const metrics = yield* Scope.provide(CacheMetrics.make, scope)
+      let status: BusStatus = { health: { status: "Up", since: 0 }, sent: 1, received: 2, caughtUp: 3, gaps: 4, lag: 5 }
+      metrics.registerBus(() => status)
+      const found = Effect.map(Metric.snapshot, (snapshots) =>
+        Object.fromEntries(
+          snapshots.map(({ attributes, id, state }) => {
+            assert.deepStrictEqual(Object.keys(attributes ?? {}), [])
+            return [id, "count" in state ? state.count : "value" in state ? state.value : NaN]
+          })
+        )
+      )
+      const expectedOf = ({ caughtUp, gaps, lag, received, sent }: BusStatus) => ({
+        cache_bus_sent_total: sent,
+        cache_bus_received_total: received,
+        cache_bus_caught_up_total: caughtUp,
+        cache_bus_gaps_total: gaps,
+        cache_bus_lag_seconds: lag / 1000
+      })
+      assert.deepStrictEqual(yield* found, expectedOf(status))
+      status = { ...status, sent: 11, received: 12, caughtUp: 13, gaps: 14, lag: 15 }
+      assert.deepStrictEqual(yield* found, expectedOf(status))
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(yield* found, {})
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()))
   )
 

@@ -3,6 +3,7 @@ import { Cause, Duration, Exit, Option, Schema } from "effect"
 import * as fc from "fast-check"
 import { type CacheError, InvalidPolicy } from "../src/CacheError.ts"
 import * as CachePolicy from "../src/CachePolicy.ts"
+import * as Setting from "../src/Setting.ts"
 
 type Fields = typeof CachePolicy.CachePolicyFields.Type
 
@@ -167,6 +168,29 @@ describe("CachePolicy.decode", () => {
     }
   })
 
+  it("takes a lease that ends, and none at all", () => {
+    for (const field of ["leaseDuration", "leaseWait"] as const) {
+      const decided = (input: unknown) => CachePolicy.resolve(fieldsOf({ [field]: input }))[field]
+      assert.deepStrictEqual(["3 seconds", "20", 0, Duration.zero, "900 days"].map(decided), [
+        3000,
+        20,
+        0,
+        0,
+        900 * 86_400_000
+      ])
+      for (const input of ["Infinity", Infinity, Duration.infinity, "1000000 days"]) {
+        assert.deepInclude(refusal({ [field]: input }), {
+          field,
+          value: CachePolicy.show(input),
+          problem: "must end: a load that hangs would be waited for for good"
+        })
+      }
+      assert.strictEqual(refusal({ [field]: -1 }).problem, "a lifetime cannot be negative")
+      assert.strictEqual(refusal({ [field]: "-1 second" }).problem, "a lifetime cannot be negative")
+      assert.include(refusal({ [field]: "soon" }).problem, "not a duration")
+    }
+  })
+
   it("leaves the hard timeout to the namespace's code", () => {
     assert.deepInclude(refusal({ loaderHardTimeout: 1 }), {
       field: "loaderHardTimeout",
@@ -232,7 +256,9 @@ describe("CachePolicy.resolve", () => {
       earlyRefresh: 1,
       earlyRefreshBeta: 0,
       jitter: 0.05,
-      storeWrites: "awaited"
+      storeWrites: "awaited",
+      leaseDuration: 10 * second,
+      leaseWait: 5 * second
     } as const
     assert.deepStrictEqual(CachePolicy.resolve(), defaults)
     assert.deepStrictEqual(CachePolicy.resolve({}, {}), defaults)
@@ -264,7 +290,9 @@ describe("CachePolicy.resolve", () => {
         earlyRefresh: fc.constantFrom(0.1, 0.5, 0.9),
         earlyRefreshBeta: fc.constantFrom(0, 1, 2),
         jitter: fc.constantFrom(0, 0.5, 1),
-        storeWrites: fc.constantFrom("awaited", "background")
+        storeWrites: fc.constantFrom("awaited", "background"),
+        leaseDuration: lifetime,
+        leaseWait: lifetime
       },
       { requiredKeys: [] }
     )
@@ -406,19 +434,19 @@ describe("CachePolicy.jittered", () => {
 describe("CachePolicy's schemas", () => {
   it("give back what they made, when it is decoded again", () => {
     for (const [schema, input] of [
-      [CachePolicy.Lifetime, "1 hour"],
-      [CachePolicy.Lifetime, Infinity],
-      [CachePolicy.Interval, 1]
+      [Setting.Lifetime, "1 hour"],
+      [Setting.Lifetime, Infinity],
+      [Setting.Interval, 1]
     ] as const) {
       const decoded = Schema.decodeUnknownSync(schema)(input)
       assert.deepStrictEqual(Schema.decodeUnknownSync(schema)(Schema.encodeSync(schema)(decoded)), decoded)
     }
-    assert.strictEqual(Schema.encodeSync(CachePolicy.Positive)(Schema.decodeUnknownSync(CachePolicy.Positive)("7")), 7)
+    assert.strictEqual(Schema.encodeSync(Setting.Positive)(Schema.decodeUnknownSync(Setting.Positive)("7")), 7)
   })
 
   it("refuse an interval of nothing", () => {
     for (const input of [0, "0 seconds", "-1 second", "soon"]) {
-      assert.isTrue(Exit.isFailure(Schema.decodeUnknownExit(CachePolicy.Interval)(input)))
+      assert.isTrue(Exit.isFailure(Schema.decodeUnknownExit(Setting.Interval)(input)))
     }
   })
 })

@@ -49,6 +49,13 @@ describe("CacheStats", () => {
     assert.strictEqual(stats.meanLoadTime, 25)
   })
 
+  it("what went over a bus is told of the whole, where there is a bus", () => {
+    const health = { status: "Up", since: 1 } as const
+    const bus = { health, sent: 1, received: 2, caughtUp: 3, gaps: 4, lag: 5 }
+    assert.deepStrictEqual(snapshot([], bus), { ...nothing, bus })
+    assert.isFalse("bus" in nothing)
+  })
+
   it("a snapshot does not change afterwards", () => {
     const counters = makeCounters()
     const stats = snapshot([{ counters, partition: emptyPartition() }])
@@ -145,6 +152,8 @@ describe("CacheStats", () => {
           hardTimeouts: 0,
           lateSuccess: 0,
           lateFailure: 0,
+          leaseWaits: 0,
+          leaseTimeouts: 0,
           sets: 3,
           invalidations: 4,
           clears: 1,
@@ -155,6 +164,30 @@ describe("CacheStats", () => {
         assert.deepStrictEqual([whole.lookups, whole.loads, whole.memory.entries], [23, 12, 1])
         const elsewhere = yield* b.cache.statsOf(ns)
         assert.deepStrictEqual([elsewhere.sets, elsewhere.invalidations, elsewhere.lookups], [1, 1, 0])
+      })
+    )
+  )
+
+  it.effect("keys that another process loads count once each, waited for or loaded all the same", () =>
+    world(({ namespace, node }) =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* node(), yield* node()]
+        const ns = namespace({ value: Schema.Int, leaseDuration: "1 hour", leaseWait: "3 seconds" })
+        const { began, end, loader } = controlled<ReadonlyArray<number>>()
+        const holder = yield* start(a.cache.getOrSetMany(ns, ["a", "b"], () => loader))
+        yield* began
+        const waiting = yield* start(
+          b.cache.getOrSetMany(ns, ["a", "b", "c"], (keys) => Effect.succeed(keys.map(() => 2)))
+        )
+        yield* TestClock.adjust("2 seconds")
+        const before = { lookups: 3, "memory.requests": 3, "memory.misses": 3, leaseWaits: 2 }
+        assert.deepInclude(moved(yield* b.cache.statsOf(ns)), { ...before, loads: 1, loadSuccess: 1 })
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(waiting)
+        assert.deepInclude(moved(yield* b.cache.statsOf(ns)), { ...before, loads: 3, loadSuccess: 3, leaseTimeouts: 2 })
+        yield* end(Exit.succeed([1, 1]))
+        yield* Fiber.join(holder)
+        assert.notProperty(moved(yield* a.cache.statsOf(ns)), "leaseWaits")
       })
     )
   )

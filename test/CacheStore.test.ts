@@ -16,12 +16,20 @@ suite("in PostgreSQL", Postgres, (millis) =>
   Effect.flatMap(
     PgClient.PgClient,
     (sql) => sql`
-      update cache_entries set
-        created_at = created_at - ${millis}::float8 * interval '1 ms',
-        expires_at = expires_at - ${millis}::float8 * interval '1 ms',
-        stale_until = stale_until - ${millis}::float8 * interval '1 ms',
-        retry_at = retry_at - ${millis}::float8 * interval '1 ms',
-        last_accessed = last_accessed - ${millis}::float8 * interval '1 ms'
+      with entries as (
+        update cache_entries set
+          created_at = created_at - ${millis}::float8 * interval '1 ms',
+          expires_at = expires_at - ${millis}::float8 * interval '1 ms',
+          stale_until = stale_until - ${millis}::float8 * interval '1 ms',
+          retry_at = retry_at - ${millis}::float8 * interval '1 ms',
+          lease_until = lease_until - ${millis}::float8 * interval '1 ms',
+          last_accessed = last_accessed - ${millis}::float8 * interval '1 ms'
+      ), lines as (
+        update cache_log set at = at - ${millis}::float8 * interval '1 ms'
+      )
+      update cache_log_horizon set
+        next_at = next_at - ${millis}::float8 * interval '1 ms',
+        settling_at = settling_at - ${millis}::float8 * interval '1 ms'
     `
   )
 )

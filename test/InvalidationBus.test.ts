@@ -34,7 +34,7 @@ const suite = <E>(name: string, layer: Layer.Layer<InvalidationBus, E>) =>
       })
     )
 
-    it.effect("a subscriber hears what its own process says too, and tells it by the origin", () =>
+    it.effect("a subscriber hears what its own process says too, and tells it by the origin (C61)", () =>
       Effect.gen(function* () {
         const bus = yield* InvalidationBus
         const received = yield* subscribe
@@ -101,7 +101,7 @@ const suite = <E>(name: string, layer: Layer.Layer<InvalidationBus, E>) =>
 suite("in memory", InvalidationBus.layerMemory)
 
 layerOf(Layer.empty)("InvalidationBus.layerMemory", (it) => {
-  it.effect("two buses do not hear one another", () =>
+  it.effect("two buses do not hear one another (C62)", () =>
     Effect.gen(function* () {
       const bus = Effect.map(Layer.build(Layer.fresh(InvalidationBus.layerMemory)), (context) =>
         Effect.provideContext(InvalidationBus, context)

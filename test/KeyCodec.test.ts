@@ -73,6 +73,7 @@ const obeysTheLaws = <K>(title: string, schema: Schema.Codec<K, unknown>, keys: 
         assert.strictEqual(codec.identify(a) === codec.identify(b), equal(a, b))
         assert.isTrue(isStorable(inA))
         assert.strictEqual<unknown>(codec.idOf(inA), unsigned(codec.identify(a)))
+        assert.strictEqual(codec.textOf(codec.idOf(inA)), inA)
         const decoded = codec.decode(inA)
         assert.isTrue(Option.isSome(decoded) && equal(decoded.value, a))
       }),

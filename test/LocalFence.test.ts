@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
-import { type LocalFence, LocalFences } from "../src/LocalFence.ts"
+import { intact, type LocalFence, LocalFences, maxTags } from "../src/LocalFence.ts"
 
 describe("LocalFences", () => {
   it("a fence holds until its key is changed, and no other key's change breaks it", () => {
@@ -35,13 +35,77 @@ describe("LocalFences", () => {
     assert.deepStrictEqual([number.broken, string.broken], [true, false])
   })
 
+  it("a pattern breaks the fences on the keys that it accepts", () => {
+    const fences = new LocalFences()
+    const [a, b, number] = [fences.open("a1"), fences.open("b1"), fences.open(1)]
+    fences.breakMatching((id) => String(id).startsWith("a"))
+    assert.deepStrictEqual([a.broken, b.broken, number.broken], [true, false, false])
+    assert.strictEqual(fences.size, 2)
+  })
+
+  it("a tag breaks what was opened before for entries that turn out to have it, and for no others", () => {
+    const fences = new LocalFences()
+    const before = fences.open("a")
+    fences.breakTagged(["x", "y"])
+    const between = fences.open("a")
+    fences.breakTagged(["y"])
+    const after = fences.open("b")
+    const broken = [["x"], ["y"], ["z", "y"], ["z"], []].map((tags) =>
+      [before, between, after, intact].map((fence) => fences.isBroken(fence, tags))
+    )
+    assert.deepStrictEqual(broken, [
+      [true, false, false, false],
+      [true, true, false, false],
+      [true, true, false, false],
+      [false, false, false, false],
+      [false, false, false, false]
+    ])
+    fences.break("b")
+    assert.isTrue(fences.isBroken(after, []))
+  })
+
+  it("remembers tags only while a fence is open", () => {
+    const fences = new LocalFences()
+    fences.breakTagged(["x"])
+    assert.strictEqual(fences.tags, 0)
+    for (const end of [
+      (fence: LocalFence) => fences.close("a", fence),
+      () => fences.break("a"),
+      () => fences.breakMatching(() => true),
+      () => fences.breakAll()
+    ]) {
+      const fence = fences.open("a")
+      fences.breakTagged(["x"])
+      assert.strictEqual(fences.tags, 1)
+      end(fence)
+      assert.deepStrictEqual([fences.tags, fences.size, fence.broken], [0, 0, true])
+    }
+  })
+
+  it("too many tags break every fence, but first those are forgotten that no open fence needs", () => {
+    const fences = new LocalFences()
+    const tags = (name: string) => Array.from({ length: maxTags }, (_, i) => `${name} ${i}`)
+    const old = fences.open("old")
+    fences.breakTagged(tags("first"))
+    const young = fences.open("young")
+    assert.deepStrictEqual([fences.tags, old.broken], [maxTags, false])
+    fences.close("old", old)
+    fences.breakTagged(["one more"])
+    assert.deepStrictEqual([fences.tags, young.broken], [1, false])
+    assert.isTrue(fences.isBroken(young, ["one more"]))
+    fences.breakTagged(tags("second"))
+    assert.deepStrictEqual([fences.tags, fences.size, young.broken], [0, 0, true])
+  })
+
   it("breaks exactly what is open, and closes for good what is closed", () =>
     fc.assert(
       fc.property(fc.array(command, { maxLength: 60, size: "max" }), (commands) => {
         const fences = new LocalFences()
-        const opened: Array<{ readonly id: string; readonly fence: LocalFence; open: boolean; broken: boolean }> = []
-        for (const { _tag, id, index } of commands) {
-          if (_tag === "Open") opened.push({ id, fence: fences.open(id), open: true, broken: false })
+        const opened: Array<Opened> = []
+        for (const { _tag, id, index, tags } of commands) {
+          if (_tag === "Open") {
+            opened.push({ id, fence: fences.open(id), open: true, broken: false, tags: new Set() })
+          }
           if (_tag === "Close" && opened.length > 0) {
             const closed = opened[index % opened.length]!
             fences.close(closed.id, closed.fence)
@@ -49,10 +113,21 @@ describe("LocalFences", () => {
             closed.broken = true
           }
           if (_tag === "Break") fences.break(id)
+          if (_tag === "BreakMatching") fences.breakMatching((other) => other !== id)
+          if (_tag === "BreakTagged") fences.breakTagged(tags)
           if (_tag === "BreakAll") fences.breakAll()
           for (const fence of opened) {
-            if (fence.open && (_tag === "BreakAll" || (_tag === "Break" && fence.id === id))) fence.broken = true
+            const isHit =
+              _tag === "BreakAll" ||
+              (_tag === "Break" && fence.id === id) ||
+              (_tag === "BreakMatching" && fence.id !== id)
+            if (fence.open && isHit) fence.broken = true
+            if (_tag === "BreakTagged") for (const tag of tags) fence.tags.add(tag)
             assert.strictEqual(fence.fence.broken, fence.broken)
+            for (const some of [[], ["x"], ["y"], ["y", "z"]]) {
+              const isBroken = fence.broken || some.some((tag) => fence.tags.has(tag))
+              assert.strictEqual(fences.isBroken(fence.fence, some), isBroken)
+            }
           }
           const keys = new Set(opened.filter(({ broken, open }) => open && !broken).map(({ id }) => id))
           assert.strictEqual(fences.size, keys.size)
@@ -61,8 +136,29 @@ describe("LocalFences", () => {
     ))
 })
 
+interface Opened {
+  readonly id: string
+  readonly fence: LocalFence
+  open: boolean
+  broken: boolean
+  readonly tags: Set<string>
+}
+
 const command = fc.record({
-  _tag: fc.constantFrom("Open", "Open", "Open", "Close", "Close", "Break", "BreakAll"),
+  _tag: fc.constantFrom(
+    "Open",
+    "Open",
+    "Open",
+    "Open",
+    "Close",
+    "Close",
+    "Break",
+    "BreakMatching",
+    "BreakTagged",
+    "BreakTagged",
+    "BreakAll"
+  ),
   id: fc.constantFrom("a", "b", "c"),
-  index: fc.nat()
+  index: fc.nat(),
+  tags: fc.subarray(["x", "y", "z"])
 })

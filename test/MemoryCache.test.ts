@@ -8,17 +8,15 @@ import {
   MemoryCache,
   type NewMemoryEntry,
   type Partition,
-  type RemovalCause
+  type RemovalCause,
+  tagOverhead
 } from "../src/MemoryCache.ts"
 import { tickMillis } from "../src/TimerWheel.ts"
 
-const entry = <A>(value: A, options: { readonly expiresAt?: number; readonly size?: number } = {}) => ({
-  value,
-  createdAt: 0,
-  expiresAt: options.expiresAt ?? Infinity,
-  size: options.size ?? 0,
-  tags: []
-})
+const entry = <A>(
+  value: A,
+  { expiresAt = Infinity, ...options }: Partial<Omit<NewMemoryEntry<A>, "value" | "createdAt">> = {}
+): NewMemoryEntry<A> => ({ value, createdAt: 0, expiresAt, size: 0, tags: [], ...options })
 
 const unbounded = { maxEntries: 1000, maxSize: Infinity }
 
@@ -120,6 +118,111 @@ describe("MemoryCache", () => {
       }
       assert.strictEqual(partition.puts, 4)
       assert.deepStrictEqual(partition.removals, { ...none, replaced: 4 })
+      memory.checkInvariants()
+    })
+  })
+
+  describe("expire", () => {
+    const details = { loadTime: 7, retryAt: 500, validators: { etag: "a" } }
+
+    it("makes an entry stale from now on, and keeps it until its end for those who have asked the others", () => {
+      const memory = MemoryCache.make(unbounded)
+      const partition = memory.partition("a")
+      const times = { freshUntil: 100, vouchedUntil: 80, hitUntil: 60, expiresAt: 200 }
+      partition.put(1, entry("x", { ...times, tags: ["t"], details }), 0)
+      assert.isTrue(partition.expire(1, 10, "explicit"))
+      const { details: after, expiresAt, freshUntil, hitUntil, tags, value, vouchedUntil } = partition.get(1, 10)!
+      assert.deepStrictEqual([value, tags, freshUntil, expiresAt], ["x", ["t"], 10, 200])
+      assert.deepStrictEqual([vouchedUntil, hitUntil], [-Infinity, -Infinity])
+      assert.deepStrictEqual(after, { ...details, retryAt: undefined })
+      assert.isFalse(partition.expire(1, 20, "explicit"))
+      assert.strictEqual(partition.get(1, 199)!.freshUntil, 10)
+      assert.isUndefined(partition.get(1, 200))
+      assert.deepStrictEqual(partition.removals, { ...none, expired: 1 })
+      memory.checkInvariants()
+    })
+
+    it("takes the rest from an entry that is stale already: it is to be loaded anew", () => {
+      const partition = MemoryCache.make(unbounded).partition("a")
+      partition.put(1, entry("x", { freshUntil: 100, vouchedUntil: 1000, hitUntil: 500, expiresAt: 900, details }), 0)
+      assert.isFalse(partition.expire(1, 100, "explicit"))
+      const { details: after, freshUntil, hitUntil, vouchedUntil } = partition.get(1, 100)!
+      assert.deepStrictEqual([freshUntil, vouchedUntil, hitUntil], [100, -Infinity, -Infinity])
+      assert.isUndefined(after.retryAt)
+    })
+
+    it("removes what has no reserve, for the cause that it is given, and says whether it was fresh", () => {
+      const memory = MemoryCache.make(unbounded)
+      const partition = memory.partition("a")
+      const failure = Exit.fail("no") as Exit.Failure<never, string>
+      partition.put("no reserve", entry("x", { expiresAt: 100, freshUntil: 100 }), 0)
+      partition.put("fresh for longer than memory has it", entry("x", { expiresAt: 100, freshUntil: 400 }), 0)
+      partition.put("a failure", entry("x", { expiresAt: 100, freshUntil: 50, details: { failure } }), 0)
+      partition.put("a failure for good", entry("x", { details: { failure } }), 0)
+      for (const id of partition.ids()) assert.isTrue(partition.expire(id, 10, "remote"), String(id))
+      assert.isFalse(partition.expire("absent", 10, "remote"))
+      partition.put("expired", entry("x", { expiresAt: 100 }), 0)
+      assert.isFalse(partition.expire("expired", 100, "remote"))
+      assert.deepStrictEqual(partition.removals, { ...none, remote: 4, expired: 1 })
+      assert.strictEqual(memory.entries, 0)
+      memory.checkInvariants()
+    })
+
+    it("keeps what was fresh for good as a reserve for as long as memory would have had it", () => {
+      const partition = MemoryCache.make(unbounded).partition("a")
+      partition.put(1, entry("x", { expiresAt: 300, freshUntil: Infinity }), 0)
+      assert.isTrue(partition.expire(1, 10, "explicit"))
+      assert.deepInclude(partition.get(1, 20), { freshUntil: 10, expiresAt: 300 })
+    })
+
+    it("is not undone by a clock that goes back", () => {
+      const partition = MemoryCache.make(unbounded).partition("a")
+      partition.put(1, entry("x", { freshUntil: 500, expiresAt: 900 }), 0)
+      partition.expire(1, 100, "explicit")
+      const { hitUntil, vouchedUntil } = partition.get(1, 50)!
+      assert.isTrue(50 >= vouchedUntil && 50 >= hitUntil)
+    })
+  })
+
+  describe("tags", () => {
+    it("find the entries that have one of them, each once, as they are now", () => {
+      const memory = MemoryCache.make(unbounded)
+      const [a, b] = [memory.partition("a"), memory.partition("b")]
+      a.put(1, entry("x", { tags: ["t"] }), 0)
+      a.put(2, entry("x", { tags: ["t", "u", "t"] }), 0)
+      a.put(3, entry("x"), 0)
+      b.put(4, entry("x", { tags: ["t"] }), 0)
+      assert.deepStrictEqual(a.tagged(["t"]), [1, 2])
+      assert.deepStrictEqual(a.tagged(["u", "t", "v"]), [2, 1])
+      assert.deepStrictEqual([a.tagged([]), a.tagged(["v"]), a.tagged(["__proto__"])], [[], [], []])
+      a.put(1, entry("y", { tags: ["u"] }), 0)
+      assert.deepStrictEqual([a.tagged(["t"]), a.tagged(["u"])], [[2], [2, 1]])
+      a.remove(2, "explicit")
+      assert.deepStrictEqual([a.tagged(["t"]), a.tagged(["u"])], [[], [1]])
+      a.clear("explicit")
+      assert.deepStrictEqual([a.tagged(["u"]), b.tagged(["t"])], [[], [4]])
+      memory.checkInvariants()
+    })
+
+    it("are those that the entry was put with, whatever becomes of the caller's array", () => {
+      const memory = MemoryCache.make(unbounded)
+      const partition = memory.partition("a")
+      const tags = ["t"]
+      partition.put(1, entry("x", { tags }), 0)
+      tags[0] = "other"
+      assert.deepStrictEqual([partition.tagged(["t"]), partition.tagged(["other"])], [[1], []])
+      partition.remove(1, "explicit")
+      memory.checkInvariants()
+    })
+
+    it("count, so that many of them cannot exceed the bounds", () => {
+      const memory = MemoryCache.make({ maxEntries: 10, maxSize: entryOverhead + 3 * tagOverhead })
+      const partition = memory.partition("a")
+      assert.isTrue(partition.put(1, entry("x", { tags: ["t", "u", "v"] }), 0))
+      assert.deepStrictEqual([memory.size, partition.size], [memory.maxSize, memory.maxSize])
+      assert.isFalse(partition.put(2, entry("x", { tags: ["t", "u", "v", "w"] }), 0))
+      assert.isTrue(partition.put(3, entry("x"), 0))
+      assert.strictEqual(memory.size, entryOverhead)
       memory.checkInvariants()
     })
   })
@@ -291,15 +394,23 @@ describe("MemoryCache", () => {
           const partition = memory.partition<number>(command.namespace)
           switch (command.kind) {
             case "put": {
-              const fresh = entry(command.value, { size: command.size, expiresAt: now + command.timeToLive })
+              const { size, tags } = command
+              const freshUntil = now + command.timeToLive
+              const fresh = entry(command.value, { size, tags, freshUntil, expiresAt: freshUntil + command.staleFor })
               const kept = model.put(command.namespace, command.id, fresh, now)
               assert.strictEqual(partition.put(command.id, fresh, now), kept)
               break
             }
             case "get":
               assert.strictEqual(
-                partition.get(command.id, now)?.value,
-                model.get(command.namespace, command.id, now)?.value
+                seen(partition.get(command.id, now)),
+                seen(model.get(command.namespace, command.id, now))
+              )
+              break
+            case "expire":
+              assert.strictEqual(
+                partition.expire(command.id, now, command.cause),
+                model.expire(command.namespace, command.id, now, command.cause)
               )
               break
             case "remove":
@@ -323,10 +434,13 @@ describe("MemoryCache", () => {
             const partition = memory.partition(namespace)
             assert.sameMembers([...partition.ids()], model.idsOf(namespace))
             assert.deepStrictEqual(partition.removals, model.removalsOf(namespace))
+            for (const tags of [["t"], ["u", "v"]]) {
+              assert.strictEqual(shown(partition.tagged(tags)), shown(model.taggedOf(namespace, tags)))
+            }
           }
         }
       }),
-      { numRuns: 500 }
+      { numRuns: 400 }
     )
   })
 
@@ -373,7 +487,7 @@ const namespaces = ["a", "b", "__proto__"] as const
 
 const bounds = fc.record({
   maxEntries: fc.integer({ min: 0, max: 8 }),
-  maxSize: fc.oneof(fc.constant(Infinity), fc.integer({ min: 0, max: 10 * entryOverhead }))
+  maxSize: fc.oneof(fc.constant(Infinity), fc.integer({ min: 0, max: 15 * entryOverhead }))
 })
 
 const milliseconds = fc.oneof(
@@ -396,13 +510,16 @@ const put = fc.record({
   ...target,
   value: fc.nat(),
   size: fc.oneof(fc.nat(20), fc.nat(3 * entryOverhead)),
-  timeToLive: fc.oneof({ weight: 4, arbitrary: milliseconds }, fc.constant(Infinity), fc.constant(-1))
+  timeToLive: fc.oneof({ weight: 4, arbitrary: milliseconds }, fc.constant(Infinity), fc.constant(-1)),
+  staleFor: fc.oneof(fc.constant(0), milliseconds),
+  tags: fc.oneof(fc.constant([]), fc.subarray(["t", "u", "v"]))
 })
 
 const command = fc.oneof(
   { weight: 8, arbitrary: put },
   { weight: 6, arbitrary: fc.record({ kind: fc.constant("get" as const), ...target }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("remove" as const), ...target, cause }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("expire" as const), ...target, cause }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("clear" as const), ...target, cause }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("removeExpired" as const), ...target }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("clock" as const), ...target, by: milliseconds }) },
@@ -416,6 +533,17 @@ interface Kept extends NewMemoryEntry<number> {
   readonly namespace: string
   readonly id: KeyId
 }
+
+const seen = (entry: NewMemoryEntry<number> | undefined) =>
+  entry === undefined ? "nothing" : `${entry.value}, fresh until ${entry.freshUntil}, vouched ${entry.vouchedUntil}`
+
+const shown = (ids: ReadonlyArray<KeyId>) =>
+  ids
+    .map((id) => `${typeof id} ${id}`)
+    .toSorted()
+    .join()
+
+const weightOf = ({ size, tags }: NewMemoryEntry<number>): number => size + entryOverhead + tags.length * tagOverhead
 
 /** The same, written for plainness: one list, the least recently used entry first. */
 class Model {
@@ -436,13 +564,13 @@ class Model {
     const isOlder = (kept: Kept): boolean => kept.namespace === namespace && kept.id === id
     this.drop((kept) => isOlder(kept) && kept.expiresAt <= now, "expired")
     this.drop(isOlder, "replaced")
-    const size = entry.size + entryOverhead
+    const size = weightOf(entry)
     if (entry.expiresAt <= now || size > this.maxSize || this.maxEntries === 0) return false
     while (this.list.length === this.maxEntries || this.size() + size > this.maxSize) {
       const victim = this.list[0]!
       this.drop((kept) => kept === victim, victim.expiresAt <= now ? "expired" : "size")
     }
-    this.list = [...this.list, { ...entry, namespace, id }]
+    this.list = [...this.list, { ...entry, vouchedUntil: entry.expiresAt, namespace, id }]
     return true
   }
 
@@ -460,6 +588,26 @@ class Model {
 
   remove(namespace: string, id: KeyId, cause: RemovalCause): boolean {
     return this.drop((kept) => kept.namespace === namespace && kept.id === id, cause) > 0
+  }
+
+  expire(namespace: string, id: KeyId, now: number, cause: RemovalCause): boolean {
+    this.observe(now)
+    const found = this.list.find((kept) => kept.namespace === namespace && kept.id === id)
+    if (found === undefined) return false
+    const freshUntil = found.freshUntil!
+    const staysUntil = freshUntil < found.expiresAt || freshUntil === Infinity ? found.expiresAt : now
+    if (found.expiresAt <= now) this.drop((kept) => kept === found, "expired")
+    else if (staysUntil <= now) this.drop((kept) => kept === found, cause)
+    else {
+      const stale = { ...found, freshUntil: Math.min(freshUntil, now), vouchedUntil: -Infinity }
+      this.list = this.list.map((kept) => (kept === found ? stale : kept))
+    }
+    return freshUntil > now && found.expiresAt > now
+  }
+
+  taggedOf(namespace: string, tags: ReadonlyArray<string>): Array<KeyId> {
+    const isTagged = (kept: Kept) => kept.namespace === namespace && kept.tags.some((tag) => tags.includes(tag))
+    return this.list.filter(isTagged).map((kept) => kept.id)
   }
 
   clear(namespace: string, cause: RemovalCause): number {
@@ -485,7 +633,7 @@ class Model {
   }
 
   private size(): number {
-    return this.list.reduce((sum, kept) => sum + kept.size + entryOverhead, 0)
+    return this.list.reduce((sum, kept) => sum + weightOf(kept), 0)
   }
 
   private drop(leaves: (kept: Kept) => boolean, cause: RemovalCause): number {

@@ -23,7 +23,7 @@ const rowOf = (key: string, data = "1", size = data.length): NewRow & { readonly
   isFailure: false,
   validators: {},
   tags: [],
-  fence: { version: 0, generation: 0, takenAt: 0 }
+  fence: { version: 0, snapshot: "", takenAt: 0 }
 })
 
 type Answer = Effect.Effect<ReadonlyArray<boolean>, CacheError>

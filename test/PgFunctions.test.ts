@@ -45,10 +45,10 @@ const contents = (namespace: string) =>
     const entries = yield* sql`
       select
         cache_key, long_key, data, is_failure, data_size, schema_version, stale_until = expires_at as is_over_at_once,
-        retry_at, load_time, access_count, validators, tags, metadata, generation
+        retry_at, load_time, access_count, validators, tags, metadata, lease_owner, is_awaited
       from cache_entries where namespace = ${namespace} order by cache_key
     `
-    const log = yield* sql`select keys from cache_log where namespace = ${namespace} order by id`
+    const log = yield* sql`select kind, keys from cache_log where namespace = ${namespace} order by id`
     return { entries, log }
   })
 

@@ -10,20 +10,28 @@ import {
   Fiber,
   Layer,
   Logger,
+  Option,
   Queue,
   Redacted,
+  Result,
   Schedule,
+  Schema,
   Scope
 } from "effect"
+import { TestClock } from "effect/testing"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
+import { CacheLive } from "../src/CacheLive.ts"
 import { CacheOrigin, CacheStore, type NewRow } from "../src/CacheStore.ts"
-import { InvalidationBus, type InvalidationMessage } from "../src/InvalidationBus.ts"
+import * as Glob from "../src/Glob.ts"
+import { InvalidationBus, type InvalidationMessage, type Released } from "../src/InvalidationBus.ts"
+import * as Namespace from "../src/Namespace.ts"
 import * as EmbeddedPostgres from "../src/postgres/EmbeddedPostgres.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
 import * as PgInvalidationBus from "../src/postgres/PgInvalidationBus.ts"
 import * as PgMigrations from "../src/postgres/PgMigrations.ts"
+import { TieredCache } from "../src/TieredCache.ts"
 import { Database } from "./support/Database.ts"
 
 const Postgres = PgCacheStore.layer.pipe(
@@ -62,6 +70,9 @@ interface Process {
   readonly nextInvalidation: Effect.Effect<InvalidationMessage["invalidation"]>
   /** What has come and was not asked for yet. */
   readonly received: Effect.Effect<ReadonlyArray<InvalidationMessage>>
+  /** The same for the ends of leases. */
+  readonly nextReleased: Effect.Effect<Released>
+  readonly released: Effect.Effect<ReadonlyArray<Released>>
   readonly close: Effect.Effect<void>
 }
 
@@ -82,8 +93,12 @@ const join = <E, R>(options: PgInvalidationBus.Options, client: Layer.Layer<PgCl
     )
     const bus = Context.get(context, InvalidationBus)
     const messages = yield* Queue.unbounded<InvalidationMessage>()
+    const releases = yield* Queue.unbounded<Released>()
     yield* Scope.provide(
-      bus.subscribe((message) => Queue.offerUnsafe(messages, message)),
+      bus.subscribe(
+        (message) => Queue.offerUnsafe(messages, message),
+        (released) => Queue.offerUnsafe(releases, released)
+      ),
       scope
     )
     const next = Queue.take(messages).pipe(Effect.timeout("5 seconds"), Effect.orDie)
@@ -93,6 +108,8 @@ const join = <E, R>(options: PgInvalidationBus.Options, client: Layer.Layer<PgCl
       next,
       nextInvalidation: Effect.map(next, ({ invalidation }) => invalidation),
       received: Queue.clear(messages),
+      nextReleased: Queue.take(releases).pipe(Effect.timeout("5 seconds"), Effect.orDie),
+      released: Queue.clear(releases),
       close: Scope.close(scope, Exit.void)
     }
     return process
@@ -113,6 +130,11 @@ const connections = Effect.gen(function* () {
     where datname = current_database() and application_name = 'effect-tiered-cache bus'
   `
 })
+
+const notify = (payload: string) =>
+  Effect.flatMap(PgClient.PgClient, (sql) => sql`select pg_notify('effect_tiered_cache', ${payload})`)
+
+const globOf = (pattern: string) => Result.getOrThrow(Glob.make("ns", pattern))
 
 const until = <A, E, R>(effect: Effect.Effect<A, E, R>, isRight: (value: A) => boolean) =>
   Effect.repeat(effect, { until: isRight, schedule: Schedule.spaced("5 millis") }).pipe(
@@ -223,6 +245,108 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
     }).pipe(Effect.scoped)
   )
 
+  it.effect("a change by tag, by pattern or that keeps what is stale arrives as what it is (C60)", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const sql = yield* PgClient.PgClient
+      const ns = namespace()
+      const reader = yield* processOn(polling)
+      const hears = <A, E, R>(change: Effect.Effect<A, E, R>, invalidation: InvalidationMessage["invalidation"]) =>
+        Effect.gen(function* () {
+          yield* change
+          assert.deepStrictEqual(yield* reader.nextInvalidation, invalidation)
+        })
+      yield* store.write(ns, [row("a")])
+      assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, "a"))
+      const expired = { _tag: "Keys", namespace: ns, keys: ["a"], keepsStale: true } as const
+      yield* hears(store.remove(ns, ["a"], true), expired)
+      yield* hears(sql`select cache_expire(${ns}, 'a')`, expired)
+      const odd = ["%_\\*?[]'\"😀{}", "", "NULL", "\u001a0041", " a "]
+      for (const tag of odd) {
+        const tags = { _tag: "Tags", namespace: ns, tags: [tag] } as const
+        yield* hears(store.removeTagged(ns, [tag]), tags)
+        yield* hears(store.removeTagged(ns, [tag], true), { ...tags, keepsStale: true })
+      }
+      for (const pattern of ["*", "user_*_data", "a?[!b-c]\\*", "%_'\"😀", "\u001a"]) {
+        const matching = { _tag: "Pattern", namespace: ns, pattern } as const
+        yield* hears(store.removeMatching(ns, globOf(pattern)), matching)
+        yield* hears(store.removeMatching(ns, globOf(pattern), true), { ...matching, keepsStale: true })
+      }
+      yield* hears(sql`select cache_invalidate_pattern(${ns}, 'a*')`, { _tag: "Pattern", namespace: ns, pattern: "a*" })
+      yield* hears(sql`select cache_expire_tags(${ns}, 't')`, {
+        _tag: "Tags",
+        namespace: ns,
+        tags: ["t"],
+        keepsStale: true
+      })
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("several tags at once are one message, and those of other calls are others", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const sql = yield* PgClient.PgClient
+      const [ns, other] = [namespace(), namespace()]
+      const reader = yield* processOn(polling)
+      const tagsOf = (message: InvalidationMessage) =>
+        message.invalidation._tag === "Tags"
+          ? { ...message.invalidation, tags: message.invalidation.tags.toSorted() }
+          : undefined
+      yield* store.removeTagged(ns, ["a", "b", "c"])
+      yield* store.removeTagged(ns, ["d"])
+      yield* Effect.gen(function* () {
+        yield* store.removeTagged(ns, ["e", "f"])
+        yield* store.removeTagged(ns, ["g", "h"], true)
+        yield* store.removeTagged(other, ["g", "h"], true)
+      }).pipe(sql.withTransaction)
+      const heard = yield* Effect.forEach([1, 2, 3, 4, 5], () => reader.next)
+      assert.deepStrictEqual(heard.map(tagsOf), [
+        { _tag: "Tags", namespace: ns, tags: ["a", "b", "c"] },
+        { _tag: "Tags", namespace: ns, tags: ["d"] },
+        { _tag: "Tags", namespace: ns, tags: ["e", "f"] },
+        { _tag: "Tags", namespace: ns, tags: ["g", "h"], keepsStale: true },
+        { _tag: "Tags", namespace: other, tags: ["g", "h"], keepsStale: true }
+      ])
+      assert.strictEqual(reader.bus.status!().received, 5)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a change of a kind that is not known here may be of everything, and is complained of once", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const ns = namespace()
+      const lines: Array<string> = []
+      const logger = Logger.layer([Logger.make(({ message }) => lines.push(String(message)))])
+      const reader = yield* Effect.provide(processOn(polling), logger)
+      for (let i = 0; i < 2; i++) {
+        yield* sql`insert into cache_log (kind, namespace) values ('constellation', ${ns})`
+        assert.deepStrictEqual(yield* reader.nextInvalidation, { _tag: "All" })
+      }
+      yield* sql`select cache_invalidate(${ns}, 'k')`
+      assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, "k"))
+      assert.deepInclude(reader.bus.status!(), { received: 3, gaps: 0 })
+      assert.strictEqual(lines.length, 1)
+      assert.include(lines[0], '"constellation"')
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a change that does not say of what may be of everything", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const reader = yield* processOn(polling)
+      for (const [kind, ns] of [
+        ["keys", "ns"],
+        ["tag", "ns"],
+        ["pattern", "ns"],
+        ["namespace", null],
+        ["tag", null]
+      ] as const) {
+        yield* sql`insert into cache_log (kind, namespace) values (${kind}, ${ns}::text)`
+        assert.deepStrictEqual(yield* reader.nextInvalidation, { _tag: "All" }, kind)
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("of a change of more keys than a message should hold, the namespace is heard of", () =>
     Effect.gen(function* () {
       const store = yield* CacheStore
@@ -246,7 +370,8 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
         [10_001, [{ _tag: "All" }]]
       ] as const) {
         yield* sql`
-          insert into cache_log (namespace, keys) select ${ns}, '{k}' from generate_series(1, ${number}::int)
+          insert into cache_log (kind, namespace, keys)
+          select 'keys', ${ns}, '{k}' from generate_series(1, ${number}::int)
         `
         yield* ring(writer)
         const first = yield* reader.nextInvalidation
@@ -260,7 +385,7 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
   it.effect("a read goes by the primary key, however much others have changed before", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
-      yield* sql`insert into cache_log (namespace, keys) select 'n', '{k}' from generate_series(1, 50000)`
+      yield* sql`insert into cache_log (kind, namespace, keys) select 'keys', 'n', '{k}' from generate_series(1, 50000)`
       const scans = Effect.map(
         sql<{ seq: number; idx: number }>`
           select seq_scan::float8 as seq, idx_scan::float8 as idx from pg_stat_user_tables where relname = 'cache_log'
@@ -276,7 +401,7 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
     }).pipe(Effect.scoped)
   )
 
-  it.effect("other schemas and other databases are other caches", () =>
+  it.effect("other schemas and other databases are other caches (C62)", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const ns = namespace()
@@ -449,7 +574,7 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
     }).pipe(Effect.scoped)
   )
 
-  it.effect("no process answers its own, unless it has several caches", () =>
+  it.effect("no process answers its own, unless it has several caches (C61)", () =>
     Effect.gen(function* () {
       const store = yield* CacheStore
       const ns = namespace()
@@ -487,6 +612,255 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
   )
 })
 
+layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalidationBus: leases", (it) => {
+  const lease = (owner: string) => ({ owner, duration: 60_000 })
+
+  it.effect("who waits for a lease is called when it ends, by a fill, a release or a change; nobody else is", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const ns = namespace()
+      const [one, other] = [yield* processOn(listening), yield* processOn(listening)]
+      const ends: Record<string, Effect.Effect<unknown, unknown>> = {
+        fill: Effect.flatMap(store.read(ns, ["fill"]), ([found]) =>
+          store.fill(ns, [{ ...row("fill"), fence: found!.fence }])
+        ),
+        release: store.release(ns, ["release"], "one"),
+        write: store.write(ns, [row("write")]),
+        remove: store.remove(ns, ["remove"])
+      }
+      for (const awaited of [false, true]) {
+        for (const [key, end] of Object.entries(ends)) {
+          yield* store.remove(ns, [key])
+          const [found] = yield* store.read(ns, [key])
+          const asked = [{ key, fence: found!.fence }]
+          assert.deepStrictEqual(yield* store.acquire(ns, asked, lease("one")), [{ _tag: "Granted" }])
+          if (awaited) {
+            const [grant] = yield* store.acquire(ns, asked, lease("other"))
+            assert.strictEqual(grant!._tag, "Held")
+          }
+          yield* end
+          if (!awaited) continue
+          for (const { nextReleased } of [one, other]) {
+            assert.deepStrictEqual(yield* nextReleased, { namespace: ns, keys: [key] })
+          }
+        }
+      }
+      for (const { released } of [one, other]) assert.deepStrictEqual(yield* released, [])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a lease that ends in a transaction is heard of at its commit, and not if it is rolled back", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const sql = yield* PgClient.PgClient
+      const ns = namespace()
+      const reader = yield* processOn(listening)
+      for (const key of ["undone", "done"]) {
+        const asked = [{ key, fence: (yield* store.read(ns, [key]))[0]!.fence }]
+        yield* store.acquire(ns, asked, lease("one"))
+        yield* store.acquire(ns, asked, lease("other"))
+      }
+      yield* Effect.ignore(sql.withTransaction(Effect.andThen(store.release(ns, ["undone"], "one"), Effect.fail("no"))))
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          yield* store.release(ns, ["done"], "one")
+          const outside = (yield* another).sql
+          yield* Effect.provideService(notify('1 released ["ns", "before"]'), PgClient.PgClient, outside)
+          assert.deepStrictEqual(yield* reader.nextReleased, { namespace: "ns", keys: ["before"] })
+        })
+      )
+      assert.deepStrictEqual(yield* reader.nextReleased, { namespace: ns, keys: ["done"] })
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("odd namespaces and keys arrive as they are; of a key too long for the channel nobody hears", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const reader = yield* processOn(listening)
+      const odd = ["", "%", "\\", "'", '"', "[", "a\nb", "😀", "\u001a0000", "\u0001", "x".repeat(7000)]
+      for (const ns of ["%_\\*?[]'\"😀", namespace()]) {
+        for (const key of ["x".repeat(10_000), ...odd]) {
+          const asked = [{ key, fence: (yield* store.read(ns, [key]))[0]!.fence }]
+          yield* store.acquire(ns, asked, lease("one"))
+          yield* store.acquire(ns, asked, lease("other"))
+          yield* store.release(ns, [key], "one")
+        }
+        for (const key of odd) assert.deepStrictEqual(yield* reader.nextReleased, { namespace: ns, keys: [key] })
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a call comes in the pause of the reader, too, and nothing is read for it", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const ns = namespace()
+      const clock = yield* Layer.build(TestClock.layer())
+      // Its time stands still: it is in the pause after its first read.
+      const reader = yield* Effect.provideContext(processOn(listening), clock)
+      const called = Effect.gen(function* () {
+        yield* notify('1 released ["ns", "k"]')
+        assert.deepStrictEqual(yield* reader.nextReleased, { namespace: "ns", keys: ["k"] })
+      })
+      yield* store.remove(ns, ["k"])
+      yield* called
+      yield* Effect.provideContext(TestClock.adjust("1 second"), clock)
+      // What is asked on a connection is answered before the next notification.
+      yield* called
+      assert.deepStrictEqual(yield* reader.received, [])
+      yield* notify("1")
+      assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, "k"))
+      yield* Effect.provideContext(TestClock.adjust("1 second"), clock)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("whatever else is notified is a doorbell, as later versions may say more", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const ns = namespace()
+      const reader = yield* processOn(listening)
+      for (const payload of [
+        "",
+        "1",
+        "2",
+        "1 someone",
+        '2 released ["ns", "k"]',
+        '1 renewed ["ns", "k"]',
+        "1 released",
+        "1 released ",
+        "1 released ns",
+        '1 released {"namespace":"ns","key":"k"}',
+        '1 released ["ns"]',
+        '1 released ["ns", 7]',
+        '1 released ["ns", "k"'
+      ]) {
+        yield* store.remove(ns, [payload])
+        yield* notify(payload)
+        assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, payload))
+      }
+      assert.deepStrictEqual(yield* reader.released, [])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("of several caches on one bus each is called, until it closes", () =>
+    Effect.gen(function* () {
+      const reader = yield* processOn(listening)
+      const heard: Array<string> = []
+      const scope = yield* Scope.make()
+      yield* reader.bus.subscribe(
+        () => {},
+        ({ keys }) => heard.push(`lasting ${keys}`)
+      )
+      yield* Scope.provide(
+        reader.bus.subscribe(
+          () => {},
+          ({ keys }) => heard.push(`closed ${keys}`)
+        ),
+        scope
+      )
+      yield* reader.bus.subscribe(() => {})
+      yield* notify('1 released ["ns", "1"]')
+      yield* reader.nextReleased
+      yield* Scope.close(scope, Exit.void)
+      yield* notify('1 released ["ns", "2"]')
+      yield* reader.nextReleased
+      assert.deepStrictEqual(heard.toSorted(), ["closed 1", "lasting 1", "lasting 2"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("the bus itself calls nobody, for the store has done so where somebody waits", () =>
+    Effect.gen(function* () {
+      const [reader, writer] = [yield* processOn(listening), yield* processOn(deaf)]
+      yield* writer.bus.wake({ namespace: "ns", keys: ["k"] })
+      yield* Effect.provideService(notify('1 released ["ns", "last"]'), PgClient.PgClient, writer.sql)
+      assert.deepStrictEqual(yield* reader.nextReleased, { namespace: "ns", keys: ["last"] })
+      assert.strictEqual(writer.bus.status!().sent, 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a poller is never called", () =>
+    Effect.gen(function* () {
+      const reader = yield* processOn(polling)
+      const sql = yield* PgClient.PgClient
+      yield* notify('1 released ["ns", "k"]')
+      yield* sql`select cache_invalidate('polled', 'k')`
+      assert.deepStrictEqual(yield* reader.nextInvalidation, keys("polled", "k"))
+      assert.deepStrictEqual(yield* reader.released, [])
+    }).pipe(Effect.scoped)
+  )
+})
+
+layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalidationBus: a URL of its own", (it) => {
+  /** As it is behind a pooler: the address of the client is none that the bus could use. */
+  const pooled = (options?: EmbeddedPostgres.ClientOptions) =>
+    Layer.tap(Database.layerClient({ maxConnections: 3, ...options }), (context) =>
+      Effect.sync(() => {
+        const client = Context.get(context, PgClient.PgClient)
+        const elsewhere = { host: "localhost", port: 1, path: "/nowhere", ssl: true, database: "nowhere" }
+        const someone = {
+          username: "nobody",
+          password: Redacted.make("wrong"),
+          startupOptions: "-c search_path=nowhere"
+        }
+        Object.assign(client, { config: { ...client.config, ...elsewhere, ...someone } })
+      })
+    )
+
+  const urlOf = (change: (url: URL) => void = () => {}) =>
+    Effect.map(Database, (database) => {
+      const url = new URL(database.url)
+      change(url)
+      return Redacted.make(url.href)
+    })
+
+  it.effect("with it the bus hears, where the client's own address does not let it", () =>
+    Effect.gen(function* () {
+      const ns = namespace()
+      const without = yield* join(listening, pooled())
+      assert.strictEqual(without.bus.status!().health.status, "Down")
+      const reader = yield* join({ ...listening, url: yield* urlOf() }, pooled())
+      assert.strictEqual(reader.bus.status!().health.status, "Up")
+      yield* reader.sql`select cache_invalidate(${ns}, 'k')`
+      assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, "k"))
+      yield* ring(reader)
+      yield* until(
+        Effect.sync(() => reader.bus.status!().sent),
+        (sent) => sent === 1
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("what a URL cannot say is as in the client, such as the search path of its sessions", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create schema apart`
+      const options = { startupParameters: { search_path: "apart" } }
+      yield* Effect.provide(PgMigrations.run, Database.layerClient(options))
+      const reader = yield* join({ ...polling, url: yield* urlOf() }, pooled(options))
+      yield* reader.sql`select cache_invalidate('apart', 'k')`
+      assert.deepStrictEqual(yield* reader.nextInvalidation, keys("apart", "k"))
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a URL that leads to another database or schema, where such a log may be too, is as good as none", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      yield* sql`create schema wrong`
+      yield* Effect.provide(PgMigrations.run, Database.layerClient({ startupParameters: { search_path: "wrong" } }))
+      const context = yield* Layer.build(Layer.fresh(PgMigrations.layer.pipe(Layer.provideMerge(Database.layer()))))
+      const urls = [
+        Redacted.make(Context.get(context, Database).url),
+        yield* urlOf(({ searchParams }) => searchParams.set("options", "-csearch_path=wrong"))
+      ]
+      for (const url of urls) {
+        const reader = yield* join({ ...polling, url }, pooled())
+        const { health } = reader.bus.status!()
+        assert.strictEqual(health.status, "Down")
+        assert.include(health.problem, "another database or another schema")
+      }
+    }).pipe(Effect.scoped)
+  )
+})
+
 layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalidationBus: trouble", (it) => {
   const cut = Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
@@ -495,20 +869,34 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
     yield* until(connections, (now) => now.every(({ pid }) => open.every((cut) => cut.pid !== pid)))
   })
 
-  it.effect("C69 a reader that was cut off hears of what it missed, and says when it was", () =>
+  it.effect("a reader that was cut off hears of what it missed, and says when it was (C69)", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
       const store = yield* CacheStore
       const ns = namespace()
       const lines: Array<string> = []
       const logger = Logger.layer([Logger.make(({ message }) => lines.push(String(message)))])
+      const startedAt = Date.now()
       const reader = yield* Effect.provide(processOn(listening), logger)
       yield* store.remove(ns, ["before"])
       // While the log is locked the reader cannot be back, and no bell tells it of this.
       yield* sql`lock table cache_log in access exclusive mode`.pipe(
         Effect.andThen(cut),
         Effect.andThen(store.remove(ns, ["meanwhile"])),
-        sql.withTransaction
+        Effect.andThen(
+          until(
+            Effect.sync(() => reader.bus.status!()),
+            ({ health }) => health.status === "Down"
+          )
+        ),
+        sql.withTransaction,
+        Effect.tap(({ health: { problem, since } }) =>
+          Effect.sync(() => {
+            const heardAt = Date.parse(/changed since (\S+)$/.exec(problem!)![1]!)
+            assert.isAtLeast(heardAt, startedAt)
+            assert.isAtMost(heardAt, since)
+          })
+        )
       )
       assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, "before"))
       assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, "meanwhile"))
@@ -523,6 +911,8 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
       yield* store.remove(ns, ["after"])
       yield* ring(writer)
       assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, "after"))
+      yield* notify('1 released ["ns", "k"]')
+      assert.deepStrictEqual(yield* reader.nextReleased, { namespace: "ns", keys: ["k"] })
     }).pipe(Effect.scoped)
   )
 
@@ -608,7 +998,7 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
       const store = yield* CacheStore
       const ns = namespace()
       const reader = yield* processOn(polling)
-      yield* sql`insert into cache_log (xid, namespace) values ('9000000', ${ns})`
+      yield* sql`insert into cache_log (xid, kind, namespace) values ('9000000', 'namespace', ${ns})`
       yield* store.remove(ns, ["k"])
       assert.deepStrictEqual(yield* reader.nextInvalidation, keys(ns, "k"))
       yield* sql`delete from cache_log where xid = '9000000'`
@@ -668,7 +1058,78 @@ const directory = Effect.acquireRelease(
 const clientOf = (url: string) =>
   PgClient.layer({ url: Redacted.make(url), maxConnections: 3, connectTimeout: "1 second" })
 
+/** A cache as a process would have it. */
+const cacheOn = <E, R>(client: Layer.Layer<PgClient.PgClient, E, R>) =>
+  Layer.build(
+    CacheLive.layer({
+      policy: { jitter: 0, staleIfError: 0 },
+      store: { readTimeout: "200 millis", writeTimeout: "200 millis", breakerProbeInterval: "50 millis" },
+      bus: { pollInterval: "20 millis" }
+    }).pipe(Layer.provide(Layer.fresh(client)))
+  ).pipe(Effect.map((context) => Context.get(context, TieredCache)))
+
+const Strings = Namespace.make("strings", { value: Schema.String })
+
+layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("A cache whose bus comes back first", (it) => {
+  it.effect("drops what others have changed, though it cannot ask the store yet (C67)", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const cache = yield* cacheOn(Database.layerClient({ maxConnections: 3 }))
+      const componentsOf = Effect.map(cache.health, ({ components }) => [
+        components.store.status,
+        components.bus!.status
+      ])
+      yield* cache.getOrSet(Strings, "k", Effect.succeed("old"))
+      yield* Effect.gen(function* () {
+        yield* sql`lock table cache_entries, cache_log in access exclusive mode`
+        for (const { pid } of yield* connections) yield* sql`select pg_terminate_backend(${pid})`
+        yield* until(cache.health, ({ components }) => components.bus?.status === "Down")
+        assert.strictEqual(yield* cache.getOrSet(Strings, "k", Effect.succeed("new")), "old")
+        yield* sql`select cache_invalidate('strings', 'k')`
+      }).pipe(sql.withTransaction)
+      yield* Effect.gen(function* () {
+        yield* sql`lock table cache_entries in access exclusive mode`
+        const read = cache.getOrSet(Strings, "k", Effect.succeed("new"))
+        assert.strictEqual(yield* until(read, (value) => value !== "old"), "new")
+        yield* until(componentsOf, ([, bus]) => bus === "Up")
+      }).pipe(sql.withTransaction)
+      yield* until(cache.health, ({ status }) => status === "Up")
+      assert.strictEqual(yield* cache.getOrSet(Strings, "k", Effect.succeed("newer"), { force: true }), "newer")
+    }).pipe(Effect.scoped)
+  )
+})
+
 describe("PgInvalidationBus on a server in trouble", () => {
+  it.live("caches that lose store and bus go on from memory, and serve nothing old once both are back (C66)", () =>
+    Effect.gen(function* () {
+      const data = yield* directory
+      const first = yield* serverOf(data)
+      const caches = [yield* cacheOn(clientOf(first.url)), yield* cacheOn(clientOf(first.url))] as const
+      const [one, other] = caches
+      // A first load is nobody's news: none comes later to drop what is read here.
+      yield* one.getOrSet(Strings, "k", Effect.succeed("old"))
+      yield* one.getOrSet(Strings, "kept", Effect.succeed("kept"))
+      for (const key of ["k", "kept"]) yield* other.get(Strings, key)
+      yield* first.stop
+      for (const cache of caches) {
+        yield* until(
+          cache.health,
+          ({ components: { bus, store } }) => bus?.status === "Down" && store.status === "Down"
+        )
+        assert.strictEqual((yield* cache.health).status, "Degraded")
+        assert.strictEqual(yield* cache.getOrSet(Strings, "k", Effect.succeed("new")), "old")
+      }
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(one.invalidate(Strings, "k"))))
+      yield* serverOf(data)
+      for (const cache of caches) yield* until(cache.health, ({ status }) => status === "Up")
+      for (const cache of caches) {
+        assert.deepStrictEqual(yield* cache.get(Strings, "k"), Option.none())
+        assert.deepStrictEqual(yield* cache.get(Strings, "kept"), Option.some("kept"))
+        assert.strictEqual((yield* cache.stats).bus?.gaps, 1)
+      }
+    }).pipe(Effect.scoped)
+  )
+
   it.live("a bus that finds no server is made all the same, and has everything dropped when there is one", () =>
     Effect.gen(function* () {
       const data = yield* directory

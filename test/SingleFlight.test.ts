@@ -171,6 +171,18 @@ describe("SingleFlight", () => {
     })
   )
 
+  it.effect("those whose key is accepted can be diverted, and the others are boarded as before", () =>
+    Effect.gen(function* () {
+      const flights = new SingleFlight<string, number>()
+      const callers = yield* forkAll([fly(flights, ["a1", "b1"], Effect.never), fly(flights, ["a2"], Effect.never)])
+      flights.divertMatching((id) => id.startsWith("a"))
+      const found = ["a1", "a2", "b1"].map((id) => flights.find(id) !== undefined)
+      assert.deepStrictEqual([found, flights.size], [[false, false, true], 2])
+      for (const caller of callers) yield* Fiber.interrupt(caller)
+      assertEmpty(flights, ["a1", "a2", "b1"])
+    })
+  )
+
   it.effect("a flight that takes off in place of another is spared by the other's landing and leaving", () =>
     Effect.gen(function* () {
       const flights = new SingleFlight<string, number>()

@@ -1,10 +1,11 @@
 /** On doubles throughout: the guard is about what a store does to it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Duration, Effect, Exit, Fiber, Logger, References, Stream } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, Logger, References, Result, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { CacheError, StoreUnavailable, ValueTooLarge } from "../src/CacheError.ts"
 import { makeCounters } from "../src/CacheStats.ts"
 import type { NewRow } from "../src/CacheStore.ts"
+import * as Glob from "../src/Glob.ts"
 import * as MemoryStore from "../src/MemoryStore.ts"
 import * as StoreGuard from "../src/StoreGuard.ts"
 import { breakable } from "./suites/brokenStore.ts"
@@ -35,7 +36,7 @@ const row: NewRow = {
   validators: {},
   tags: []
 }
-const fence = { version: 0, generation: 0, takenAt: 0 }
+const fence = { version: 0, snapshot: "", takenAt: 0 }
 
 /** The log lines of an effect. */
 const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
@@ -57,9 +58,19 @@ const calls = (guard: StoreGuard.StoreGuard) => ({
   rearm: { call: guard.rearm("ns", [{ key: "a", fence, retryAfter: 1000 }]), timeout: 2000, operation: "re-arm" },
   write: { call: guard.write("ns", [row]), timeout: 2000, operation: "write" },
   remove: { call: guard.remove("ns", ["a"]), timeout: 2000, operation: "invalidate" },
+  expire: { call: guard.remove("ns", ["a"], true), timeout: 2000, operation: "expire" },
+  removeTagged: { call: guard.removeTagged("ns", ["t"]), timeout: 2000, operation: "invalidate" },
+  removeMatching: { call: guard.removeMatching("ns", glob, true), timeout: 2000, operation: "expire" },
   clear: { call: guard.clear("ns"), timeout: 2000, operation: "clear" },
-  clearAll: { call: guard.clearAll, timeout: 2000, operation: "clear" }
+  clearAll: { call: guard.clearAll, timeout: 2000, operation: "clear" },
+  acquire: { call: guard.acquire("ns", [{ key: "a", fence }], lease), timeout: 500, operation: "lease" },
+  renew: { call: guard.renew("ns", ["a"], lease), timeout: 500, operation: "renew a lease" },
+  release: { call: guard.release("ns", ["a"], lease.owner), timeout: 500, operation: "release a lease" },
+  touch: { call: guard.touch("ns", [{ key: "a", count: 1 }]), timeout: 500, operation: "note uses" }
 })
+
+const glob = Result.getOrThrow(Glob.make("ns", "a*"))
+const lease = { owner: "me", duration: 1000 }
 
 describe("StoreGuard", () => {
   it.effect("a store that is well answers as if there were no guard", () =>
@@ -73,7 +84,35 @@ describe("StoreGuard", () => {
       assert.deepStrictEqual(yield* Stream.runCollect(guard.scan("ns")), yield* Stream.runCollect(store.scan("ns")))
       const [, absent] = yield* guard.read("ns", ["a", "b"])
       assert.deepStrictEqual(yield* guard.fill("ns", [{ ...row, key: "b", fence: absent!.fence }]), [true])
+      assert.deepStrictEqual(yield* guard.remove("ns", ["b", "c"], true), [true, false])
       assert.deepStrictEqual(yield* guard.remove("ns", ["b", "c"]), [true, false])
+      yield* guard.write("ns", [
+        { ...row, tags: ["t"] },
+        { ...row, key: "a1" }
+      ])
+      const [tagged, untagged] = yield* guard.read("ns", ["a", "a1"])
+      assert.isTrue(tagged?._tag === "Row" && untagged?._tag === "Row")
+      assert.strictEqual(yield* guard.removeTagged("ns", ["t"], true), 1)
+      assert.isTrue((yield* guard.read("ns", ["a"])).every((found) => found._tag === "Row" && found.timeToLive <= 0))
+      assert.strictEqual(yield* guard.removeTagged("ns", ["t"]), 1)
+      assert.strictEqual(yield* guard.removeMatching("ns", glob, true), 1)
+      assert.strictEqual(yield* guard.removeMatching("ns", glob), 1)
+      assert.deepStrictEqual(yield* guard.acquire("ns", [{ key: "c", fence: absent!.fence }], lease), [
+        { _tag: "Changed" }
+      ])
+      const [gone] = yield* guard.read("ns", ["c"])
+      const asked = [{ key: "c", fence: gone!.fence }]
+      assert.deepStrictEqual(yield* guard.acquire("ns", asked, lease), [{ _tag: "Granted" }])
+      yield* TestClock.adjust("600 millis")
+      yield* guard.renew("ns", ["c"], lease)
+      yield* TestClock.adjust("600 millis")
+      const other = { ...lease, owner: "other" }
+      assert.deepStrictEqual(yield* guard.acquire("ns", asked, other), [{ _tag: "Held", remaining: 400 }])
+      yield* guard.release("ns", ["c"], lease.owner)
+      assert.deepStrictEqual(yield* guard.acquire("ns", asked, other), [{ _tag: "Granted" }])
+      yield* guard.write("ns", [row])
+      yield* guard.touch("ns", [{ key: "a", count: 3 }])
+      assert.strictEqual((yield* Stream.runCollect(store.scan("ns")))[0]?.accessCount, 3)
       assert.strictEqual(yield* guard.clear("ns"), 1)
       assert.strictEqual(yield* guard.clearAll, 0)
       assert.strictEqual(guard.fenceLifetime, store.fenceLifetime)
@@ -81,7 +120,12 @@ describe("StoreGuard", () => {
     })
   )
 
-  for (const name of ["read", "ping", "fill", "rearm", "write", "remove", "clear", "clearAll"] as const) {
+  const names = [
+    ...(["read", "ping", "fill", "rearm", "write", "remove", "expire", "removeTagged", "removeMatching"] as const),
+    ...(["clear", "clearAll", "acquire", "renew", "release", "touch"] as const)
+  ]
+
+  for (const name of names) {
     it.effect(`C39 ${name} fails with StoreTimeout when its time is up, and what it was doing is cancelled`, () =>
       Effect.gen(function* () {
         const cancelled = Deferred.makeUnsafe<void>()
@@ -96,11 +140,18 @@ describe("StoreGuard", () => {
             rearm: () => hangs,
             write: () => hangs,
             remove: () => hangs,
+            removeTagged: () => hangs,
+            removeMatching: () => hangs,
             clear: () => hangs,
-            clearAll: hangs
+            clearAll: hangs,
+            acquire: () => hangs,
+            renew: () => hangs,
+            release: () => hangs,
+            touch: () => hangs
           },
           timeouts
         )
+        assert.sameMembers(Object.keys(calls(guard)), names)
         const { call, operation, timeout } = calls(guard)[name]
         const fiber = yield* start(call as Effect.Effect<unknown, CacheError>)
         yield* TestClock.adjust(timeout - 1)
@@ -158,8 +209,9 @@ describe("StoreGuard", () => {
           for (const { call } of Object.values(calls(guard))) yield* Effect.exit(call as Effect.Effect<unknown>)
         })
       )
-      assert.deepStrictEqual(end, ["Info cache: the store is back after 8 s"])
-      assert.deepStrictEqual(guard.health(), { status: "Up", since: 3_608_000 })
+      const seconds = Object.keys(calls(guard)).length
+      assert.deepStrictEqual(end, [`Info cache: the store is back after ${seconds} s`])
+      assert.deepStrictEqual(guard.health(), { status: "Up", since: 3_600_000 + seconds * 1000 })
       breakStore("fails")
       assert.strictEqual((yield* logged(Effect.exit(guard.ping))).length, 1)
     })
@@ -245,7 +297,8 @@ describe("StoreGuard", () => {
 
   it.effect.each([
     { fails: "read", leftAlone: ["read", "ping"] },
-    { fails: "fill", leftAlone: ["fill", "rearm"] }
+    { fails: "fill", leftAlone: ["fill", "rearm"] },
+    { fails: "acquire", leftAlone: ["acquire", "renew", "release", "touch"] }
   ] as const)("C40 where $fails fails, $leftAlone are not made for a while, the others are", ({ fails, leftAlone }) =>
     Effect.gen(function* () {
       const broken = breakable(yield* MemoryStore.make)

@@ -498,6 +498,12 @@ describe("Changes", () => {
       expectTypeOf(TieredCache.setMany(namespace, new Map<number, Gene>())).toEqualTypeOf<Changed<void>>()
       expectTypeOf(TieredCache.invalidate(namespace, 1)).toEqualTypeOf<Changed<boolean>>()
       expectTypeOf(TieredCache.invalidateMany(namespace, [1])).toEqualTypeOf<Changed<Array<boolean>>>()
+      expectTypeOf(TieredCache.expire(namespace, 1)).toEqualTypeOf<Changed<boolean>>()
+      expectTypeOf(TieredCache.expireMany(namespace, [1])).toEqualTypeOf<Changed<Array<boolean>>>()
+      expectTypeOf(TieredCache.invalidateTags(namespace, ["t"])).toEqualTypeOf<Changed<number>>()
+      expectTypeOf(TieredCache.expireTags(namespace, ["t"])).toEqualTypeOf<Changed<number>>()
+      expectTypeOf(TieredCache.invalidatePattern(namespace, "1*")).toEqualTypeOf<Changed<number>>()
+      expectTypeOf(TieredCache.expirePattern(namespace, "1*")).toEqualTypeOf<Changed<number>>()
       expectTypeOf(TieredCache.clear(namespace)).toEqualTypeOf<Changed<number>>()
       expectTypeOf(TieredCache.clearAll).toEqualTypeOf<Changed<number>>()
       expectTypeOf(cache.set(namespace, 1, new Gene({ id: 1, symbol: "A" }))).toEqualTypeOf<
@@ -515,6 +521,7 @@ describe("Looking at the cache", () => {
     expectTypeOf(TieredCache.statsOf(Genes)).toEqualTypeOf<Effect.Effect<CacheStats, never, TieredCache>>()
     expectTypeOf(TieredCache.health).toEqualTypeOf<Effect.Effect<CacheHealth, never, TieredCache>>()
     expectTypeOf(TieredCache.keys(Genes)).toEqualTypeOf<Stream.Stream<CachedKey<number>, CacheError, TieredCache>>()
+    expectTypeOf(TieredCache.keys(Genes, { pattern: "1*" })).toEqualTypeOf(TieredCache.keys(Genes))
   })
 
   it("knows where a value came from and whether it is fresh", () => {
@@ -543,6 +550,10 @@ describe("A wrong use", () => {
     TieredCache.invalidate(Genes, "1")
     // @ts-expect-error the keys are numbers
     TieredCache.invalidateMany(Genes, ["1"])
+    // @ts-expect-error the keys are numbers
+    TieredCache.expire(Genes, "1")
+    // @ts-expect-error tags are many
+    TieredCache.invalidateTags(Genes, "t")
     // @ts-expect-error the keys are numbers
     TieredCache.set(Genes, "1", new Gene({ id: 1, symbol: "A" }))
     // @ts-expect-error the keys are numbers

@@ -12,16 +12,13 @@
  * `pause`: a notifying commit holds a lock of the whole server. A doorbell that is
  * lost costs its listeners no more than `pollInterval`.
  *
- * **Reading.** The place of a reader is the snapshot of its last read, not the last
- * number that it saw: the row with the lower number may become visible later.
+ * **Reading.** Each row is read once, by `PgChangeLog`, however late its transaction is
+ * committed.
  *
- *     writer 1:  row 1 ─────────────────────── commit
- *     writer 2:           row 2 ─ commit
- *     reader:                       reads 2              reads 1
- *
- * A read returns what is visible to it and was not in that snapshot: every row
- * exactly once, however long its transaction was open, in time that depends on the
- * number of such rows alone. If an answer is lost, the place has not moved.
+ * **Leases.** The same channel says whose lease has ended (`1 released ["namespace",
+ * "key"]`), where somebody waits for it. Waiters are called at once: there is nothing
+ * to read, and no pause. Any other payload is a doorbell, those of versions to come
+ * too.
  *
  * **Why no old value stays in memory.** A cache opens its local fence before it asks
  * the store, and drops entries and breaks open fences in the step in which the
@@ -42,30 +39,45 @@
  * neither waits for the other. When it is lost, or does not answer in time, the
  * reader connects anew with growing pauses, listens, and then reads on from its
  * place: `LISTEN` before the read, or a doorbell between the two would be lost. It
- * has everything dropped when it cannot know what it missed: the log was trimmed
- * past its place (`cache_log_horizon`), the server was restarted or is another one
- * (its transaction numbers may have been used twice), or it has missed more than
- * can be read at once.
+ * has everything dropped when it cannot know what it missed.
  *
  * **What it does not do.** While its reader is cut off, memory serves what it has:
  * for as long as `memoryTimeToLive` at the worst. One backend that crashes takes all
  * unwritten commits with it where `synchronous_commit` is off, and their numbers
  * may come again unnoticed. It works on the primary only. Behind a pooler that
- * shares sessions `LISTEN` hears nothing, without an error: `listen: false` spares
- * it, and leaves the poll.
+ * shares sessions `LISTEN` hears nothing, without an error: `url` leads the reader
+ * past it, or `listen: false` spares the attempt, and leaves the poll. Then no waiter
+ * is called either; those who wait for a lease look for themselves.
  *
  * @since 0.1.0
  */
-import { PgClient, PgConnection } from "@effect/sql-pg"
-import { Clock, Duration, Effect, Exit, Fiber, Latch, Layer, Queue, Schedule, Scope } from "effect"
+import { PgClient, type PgConnection } from "@effect/sql-pg"
+import {
+  Clock,
+  Duration,
+  Effect,
+  Latch,
+  Layer,
+  Option,
+  Queue,
+  type Redacted,
+  Schedule,
+  Schema,
+  type Scope
+} from "effect"
 import type { SqlError } from "effect/sql"
 import { problemOf } from "../CacheError.ts"
-import { type BusStatus, InvalidationBus, type InvalidationMessage } from "../InvalidationBus.ts"
+import { type BusStatus, InvalidationBus, type InvalidationMessage, type Released } from "../InvalidationBus.ts"
+import { answerOf, channel, inTime, open } from "./PgBusConnection.ts"
+import * as PgChangeLog from "./PgChangeLog.ts"
 
 /**
- * How often the log is read although nobody rang (default: every second), and
- * whether to listen for the bell (default: yes; not behind a pooler that shares
- * sessions).
+ * How often the log is read although nobody rang (default: every second); whether to
+ * listen for the bell (default: yes; not behind a pooler that shares sessions); and
+ * where the reader connects to (default: where the client does), past such a pooler.
+ *
+ * The URL leads to the client's own database and schema. What a URL cannot say is
+ * as in the client: `startupParameters`, certificates, a password that is an effect.
  *
  * @category models
  * @since 0.1.0
@@ -73,6 +85,7 @@ import { type BusStatus, InvalidationBus, type InvalidationMessage } from "../In
 export interface Options {
   readonly pollInterval?: Duration.Input | undefined
   readonly listen?: boolean | undefined
+  readonly url?: Redacted.Redacted | undefined
 }
 
 /**
@@ -88,18 +101,22 @@ export const make = (
 ): Effect.Effect<InvalidationBus["Service"], never, PgClient.PgClient | Scope.Scope> =>
   Effect.gen(function* () {
     const client = yield* PgClient.PgClient
+    const now = yield* Clock.currentTimeMillis
     const self: Bus = {
       client,
       pollInterval: Duration.fromInputUnsafe(options.pollInterval ?? Duration.seconds(1)),
       listen: options.listen ?? true,
+      url: options.url,
       bell: `1 ${globalThis.crypto.randomUUID()}`,
       subscribers: new Set(),
       hasTried: Latch.makeUnsafe(),
       place: undefined,
+      heardAt: now,
+      unknown: new Set(),
       isChanged: Latch.makeUnsafe(),
       toRing: 0,
       status: {
-        health: { status: "Up", since: yield* Clock.currentTimeMillis },
+        health: { status: "Up", since: now },
         sent: 0,
         received: 0,
         caughtUp: 0,
@@ -120,11 +137,13 @@ export const make = (
           self.toRing++
           self.isChanged.openUnsafe()
         }),
-      subscribe: (onMessage) =>
+      // The statement that ends a lease tells the others itself: as a part of its transaction,
+      // and only where somebody waits, which no other knows.
+      wake: () => Effect.void,
+      subscribe: (onMessage, onReleased) =>
         Effect.acquireRelease(
           Effect.sync(() => {
-            // One who subscribes twice is two.
-            const subscriber = (message: InvalidationMessage) => onMessage(message)
+            const subscriber: Subscriber = { onMessage, onReleased }
             self.subscribers.add(subscriber)
             return subscriber
           }),
@@ -155,31 +174,30 @@ interface Bus {
   readonly client: PgClient.PgClient
   readonly pollInterval: Duration.Duration
   readonly listen: boolean
+  readonly url: Redacted.Redacted | undefined
   /** How this one rings. */
   readonly bell: string
-  readonly subscribers: Set<(message: InvalidationMessage) => void>
+  readonly subscribers: Set<Subscriber>
   /** Opens when the log was read for the first time, or could not be. */
   readonly hasTried: Latch.Latch
-  place: Place | undefined
+  place: PgChangeLog.Place | undefined
+  /** When the last read began: it has seen whatever was committed by then. */
+  heardAt: number
+  /** The kinds of change that it did not know and has complained of. */
+  readonly unknown: Set<string>
   /** Opens when there is something to ring for. */
   readonly isChanged: Latch.Latch
   toRing: number
   readonly status: { -readonly [Field in keyof BusStatus]: BusStatus[Field] }
 }
 
-/** The last snapshot of the database, and which run of which server it is of. */
-interface Place {
-  readonly snapshot: string
-  readonly server: string
+interface Subscriber {
+  readonly onMessage: (message: InvalidationMessage) => void
+  readonly onReleased: ((released: Released) => void) | undefined
 }
-
-const channel = "effect_tiered_cache"
 
 /** Between two rings, and between two reads. */
 const pause = Duration.millis(5)
-
-/** How long anything may take that is asked of the server. */
-const patience = Duration.seconds(5)
 
 const backOff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("3 seconds")]).pipe(Schedule.jittered)
 
@@ -199,147 +217,92 @@ const follow = (self: Bus): Effect.Effect<never> =>
     })
   )
 
+/** Ends with a failure, of whichever comes first: without a reader nobody need listen, and the other way round. */
 const attend = Effect.fnUntraced(function* (self: Bus, session: { hasRead: boolean }) {
-  const { connection, rings } = yield* connect(self)
+  const { connection, rings } = yield* open(self)
+  const isRung = Latch.makeUnsafe()
+  const hearing = rings === undefined ? Effect.never : hear(self, rings, isRung)
+  return yield* Effect.raceFirst(readForever(self, connection, isRung, session), hearing)
+})
+
+/** Calls those who wait for a lease, and opens the latch if another process rang. */
+const hear = (
+  self: Bus,
+  rings: Queue.Dequeue<PgConnection.Notification, SqlError.SqlError>,
+  isRung: Latch.Latch
+): Effect.Effect<never, SqlError.SqlError> =>
+  Queue.takeAll(rings).pipe(
+    Effect.map((taken) => {
+      let rang = false
+      for (const { payload } of taken) {
+        const released = releasedIn(payload)
+        if (released === undefined) rang ||= self.subscribers.size > 1 || payload !== self.bell
+        else for (const { onReleased } of self.subscribers) onReleased?.(released)
+      }
+      // Once for all: the reader runs inside the call.
+      if (rang) isRung.openUnsafe()
+    }),
+    Effect.forever
+  )
+
+const releasedIn = (payload: string): Released | undefined => {
+  if (!payload.startsWith(releasedPrefix)) return undefined
+  const named = decodeReleased(payload.slice(releasedPrefix.length))
+  return Option.isNone(named) ? undefined : { namespace: named.value[0], keys: [named.value[1]] }
+}
+
+const releasedPrefix = "1 released "
+
+const decodeReleased = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Tuple([Schema.String, Schema.String])))
+
+/** Reads, then waits until another process rings, or nobody has for `pollInterval`. */
+const readForever = Effect.fnUntraced(function* (
+  self: Bus,
+  connection: PgConnection.PgConnection,
+  isRung: Latch.Latch,
+  session: { hasRead: boolean }
+) {
   while (true) {
+    // Whoever rings from here on may have been too late for this read.
+    isRung.closeUnsafe()
     yield* readOn(self, connection, session.hasRead)
     session.hasRead = true
     yield* cameUp(self)
     yield* Effect.sleep(pause)
-    yield* rings === undefined ? Effect.sleep(self.pollInterval) : untilRung(self, rings)
+    yield* Effect.timeoutOption(isRung.await, self.pollInterval)
   }
 })
-
-/** The connection closes before what is on it, because a dead server would let neither end. */
-const connect = Effect.fnUntraced(function* ({ client, listen }: Bus) {
-  const wire = yield* Effect.acquireRelease(Scope.make(), (wire) => Scope.close(wire, Exit.void))
-  const config = { ...client.config, multiplex: false, applicationName: "effect-tiered-cache bus" }
-  const connection = yield* PgConnection.make(config).pipe(
-    Scope.provide(wire),
-    Effect.flatMap(({ pin }) => pin)
-  )
-  const rings = listen ? yield* inTime(connection.listen(channel)) : undefined
-  yield* Effect.addFinalizer(() => Scope.close(wire, Exit.void))
-  return { connection, rings }
-})
-
-/** Until another process rings, or nobody has for `pollInterval`. */
-const untilRung = (
-  { bell, pollInterval, subscribers }: Bus,
-  rings: Queue.Dequeue<PgConnection.Notification, SqlError.SqlError>
-) =>
-  Queue.takeAll(rings).pipe(
-    Effect.repeat({ until: (taken) => subscribers.size > 1 || taken.some(({ payload }) => payload !== bell) }),
-    Effect.timeoutOption(pollInterval)
-  )
-
-interface LogRow {
-  readonly snapshot: string
-  readonly server: string
-  readonly is_gap: boolean
-  /** Null where there is nothing to read. */
-  readonly origin: string | null
-  readonly namespace: string | null
-  readonly keys: ReadonlyArray<string> | null
-  readonly lag: number
-}
 
 /** Calls the subscribers with what has become visible since the last read, in one step. */
 const readOn = Effect.fnUntraced(function* (self: Bus, connection: PgConnection.PgConnection, isFollowing: boolean) {
-  const { place } = self
-  // A server that hangs does not answer to an interruption either: nobody waits for it.
-  const reading = yield* Effect.forkDetach(
-    Effect.exit(connection.query(logSince, [place?.snapshot ?? null, place?.server ?? null]))
-  )
-  const { rows } = yield* yield* inTime(Fiber.join(reading))
-  const log = rows as unknown as ReadonlyArray<LogRow>
-  const { is_gap: isTrimmed, server, snapshot } = log[0]!
-  const changes = log.filter(({ origin }) => origin !== null)
-  const isGap = isTrimmed || changes.length > maxRows
-  self.place = { snapshot, server }
-  if (isGap) {
-    if (place !== undefined) self.status.gaps++
-    tell(self, { origin: "", invalidation: { _tag: "All" } })
-  } else {
-    self.status.received += changes.length
-    if (!isFollowing) self.status.caughtUp += changes.length
-    for (const change of changes) tell(self, messageOf(change))
-  }
-  self.status.lag = changes.reduce(
-    (lag, change) => Math.max(lag, change.lag),
-    changes.length === 0 ? self.status.lag : 0
-  )
+  const { place, status } = self
+  const askedAt = yield* Clock.currentTimeMillis
+  const news = yield* answerOf(PgChangeLog.readSince(connection, place))
+  self.place = news.place
+  self.heardAt = askedAt
+  status.lag = news.lag ?? status.lag
+  status.received += news.messages.length
+  if (!isFollowing) status.caughtUp += news.messages.length
+  const isGap = news.isGap && place !== undefined
+  if (isGap) status.gaps++
+  if (news.isGap) tell(self, { origin: "", invalidation: { _tag: "All" } })
+  for (const message of news.messages) tell(self, message)
   yield* self.hasTried.open
-  if (isGap && place !== undefined) {
+  if (isGap) {
     yield* Effect.logInfo("cache: too much has changed unheard of, all that memory held is dropped")
+  }
+  for (const kind of news.unknown) {
+    if (self.unknown.has(kind)) continue
+    self.unknown.add(kind)
+    yield* Effect.logWarning(
+      `cache: a newer version of this library has made a change of a kind that is not known here, "${kind}": memory drops all it holds at each of them`
+    )
   }
 })
 
 const tell = ({ subscribers }: Bus, message: InvalidationMessage): void => {
-  for (const subscriber of subscribers) subscriber(message)
+  for (const { onMessage } of subscribers) onMessage(message)
 }
-
-const messageOf = ({ keys, namespace, origin }: LogRow): InvalidationMessage => ({
-  origin: origin ?? "",
-  invalidation:
-    namespace === null
-      ? { _tag: "All" }
-      : keys === null
-        ? { _tag: "Namespace", namespace }
-        : { _tag: "Keys", namespace, keys }
-})
-
-const maxRows = 10_000
-
-// Not visible in a snapshot is what was under way in it (xip) or had not begun
-// (xmax and up); asked for apart, each is a range of the primary key, and one old
-// transaction does not have all rows since it began looked at again. Without both
-// bounds the planner would expect a third of the table. Rows out of a dump have
-// numbers that this server has yet to reach.
-const logSince = `
-  with known as materialized (
-    select
-      $1::pg_snapshot as last,
-      pg_current_snapshot() as now,
-      date_part('epoch', pg_postmaster_start_time())::text as server,
-      (select trimmed from cache_log_horizon) as trimmed
-  ), place as materialized (
-    select
-      last,
-      now,
-      server,
-      coalesce(
-        server = $2::text
-        and pg_snapshot_xmax(last) <= pg_snapshot_xmax(now)
-        and pg_snapshot_xmax(trimmed) <= pg_snapshot_xmax(last)
-        and not exists (select from pg_snapshot_xip(last) xip where pg_visible_in_snapshot(xip, trimmed)),
-        false
-      ) as is_whole
-    from known
-  )
-  select
-    place.now::text as snapshot,
-    place.server,
-    not place.is_whole as is_gap,
-    changed.origin,
-    changed.namespace,
-    changed.keys,
-    date_part('epoch', clock_timestamp() - changed.at) * 1000 as lag
-  from place
-  left join lateral (
-    select origin, namespace, keys, at
-    from cache_log
-    where place.is_whole
-      and xid >= pg_snapshot_xmax(place.last)
-      and xid < pg_snapshot_xmax(place.now)
-      and pg_visible_in_snapshot(xid, place.now)
-    union all
-    select origin, namespace, keys, at
-    from cache_log
-    where place.is_whole and xid = any (array(select pg_snapshot_xip(place.last)))
-    limit ${maxRows + 1}
-  ) changed on true
-`
 
 const ringForever = (self: Bus): Effect.Effect<never> =>
   self.isChanged.await.pipe(
@@ -366,17 +329,15 @@ const ring = (self: Bus): Effect.Effect<void> =>
     )
   })
 
-const inTime = <A, E, R>(asked: Effect.Effect<A, E, R>) =>
-  Effect.timeoutOrElse(asked, {
-    duration: patience,
-    orElse: () => Effect.fail(new Error(`the database did not answer within ${Duration.format(patience)}`))
-  })
-
 const wentDown = (self: Bus, error: Error) =>
   Effect.clockWith((clock) => {
     if (self.status.health.status === "Down") return Effect.void
     const problem = problemOf(error)
-    self.status.health = { status: "Down", since: clock.currentTimeMillisUnsafe(), problem }
+    self.status.health = {
+      status: "Down",
+      since: clock.currentTimeMillisUnsafe(),
+      problem: `${problem}; memory may not know of what has changed since ${new Date(self.heardAt).toISOString()}`
+    }
     return Effect.andThen(
       Effect.logWarning(`cache: cut off from what other processes change: ${problem}`),
       self.hasTried.open

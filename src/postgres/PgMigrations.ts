@@ -13,28 +13,27 @@
  * `MigrationFailed` when its schema is not, or cannot be made, the one needed.
  * Neither waits longer than a minute.
  *
- * They never go back: a database that is ahead of the library is refused.
+ * They never go back. A database that is ahead of the library is used as it is: it
+ * was migrated by a later version, beside which this one goes on running while
+ * processes are replaced one by one. So a migration only ever adds: what a version
+ * of the library needs stays in place, with its meaning, until no release of the
+ * same major version needs it.
  *
  * @since 0.1.0
  */
 import { PgClient } from "@effect/sql-pg"
-import { Duration, Effect, Layer, Predicate, Redacted } from "effect"
+import { Duration, Effect, Layer, Redacted } from "effect"
 import { Migrator, SqlClient, SqlError } from "effect/sql"
 import { readdir, readFile } from "node:fs/promises"
 import { CacheError, MigrationFailed, StoreUnavailable } from "../CacheError.ts"
+import { sqlState } from "./PgStatement.ts"
 
 const table = "cache_migrations"
 
 // What a database has in which all files were run, by whatever tool.
-const relations = [
-  "cache_versions",
-  "cache_epoch",
-  "cache_namespaces",
-  "cache_entries",
-  "cache_stats",
-  "cache_log",
-  "cache_log_horizon"
-]
+const relations = ["cache_versions", "cache_entries", "cache_log", "cache_log_horizon", "cache_stats"]
+
+const functions = ["cache_marks", "cache_mark", "cache_sweep_marks"]
 
 const timeout = Duration.minutes(1)
 
@@ -77,24 +76,22 @@ export const layerVerify: Layer.Layer<never, CacheError, PgClient.PgClient> = La
 const runPending = Effect.fnUntraced(function* (client: PgClient.PgClient) {
   const files = yield* migrationFiles
   const recorded = yield* recordedId(client)
-  if (recorded !== undefined) yield* refuseNewer(recorded, newestId(files))
-  if (recorded !== newestId(files)) yield* migrate(client, files)
+  if (recorded === undefined || recorded < newestId(files)) yield* migrate(client, files)
 })
 
 const verifySchema = Effect.fnUntraced(function* (client: PgClient.PgClient) {
   const sql = client.withoutTransforms()
   const missing = yield* sql<{ name: string }>`
     select name from unnest(${relations}::text[]) name where to_regclass(name) is null
+    union all
+    select name || '()' from unnest(${functions}::text[]) name where to_regproc(name) is null
   `.pipe(Effect.mapError((error) => unreachable(client, error)))
   if (missing.length > 0) {
     return yield* migrationFailed(
       `the database has no ${missing.map(({ name }) => name).join(", ")}: run the files of migrations/, ` +
-        `first migrations/0001_cache.sql, in a schema of the search_path, or let the library do it (migrate: true)`
+        `from migrations/0001_cache.sql on, in a schema of the search_path, or let the library do it (migrate: true)`
     )
   }
-  const recorded = yield* recordedId(client)
-  const files = yield* Effect.option(migrationFiles)
-  if (recorded !== undefined && files._tag === "Some") yield* refuseNewer(recorded, newestId(files.value))
 })
 
 interface MigrationFile {
@@ -137,16 +134,6 @@ const recordedId = (client: PgClient.PgClient): Effect.Effect<number | undefined
   )
 }
 
-const refuseNewer = (recorded: number, newest: number): Effect.Effect<void, CacheError> =>
-  recorded > newest
-    ? Effect.fail(
-        migrationFailed(
-          `the database has migration ${recorded} of effect-tiered-cache, this version of the library knows them up to ` +
-            `${newest}: upgrade the library`
-        )
-      )
-    : Effect.void
-
 const migrate = (client: PgClient.PgClient, files: ReadonlyArray<MigrationFile>): Effect.Effect<void, CacheError> => {
   const sql = client.withoutTransforms()
   const loader = Effect.succeed(files.map((file) => [file.id, file.name, Effect.succeed(runFile(sql, file))] as const))
@@ -187,9 +174,6 @@ const runFile = (sql: SqlClient.SqlClient, file: MigrationFile) =>
 
 const undefinedTable = "42P01"
 const insufficientPrivilege = "42501"
-
-const sqlState = (error: unknown): unknown =>
-  SqlError.isSqlError(error) && Predicate.hasProperty(error.reason.cause, "code") ? error.reason.cause.code : undefined
 
 const migrationFailed = (problem: string, cause?: unknown): CacheError =>
   new CacheError({ reason: new MigrationFailed(cause === undefined ? { problem } : { problem, cause }) })

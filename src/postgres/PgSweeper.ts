@@ -1,7 +1,8 @@
 /**
  * Deletes the rows of the store (L2) that no read can return and no fence needs:
  * expired values (not stale ones that may still be served), tombstones, and what
- * `clear` left behind.
+ * invalidations by tag, pattern or namespace left behind. And the least recently used
+ * of the living, where there are more of them than the store is to hold.
  *
  * There is no index on the end of a row (it would make every write dearer), so the
  * sweeper walks the table by ranges of blocks, each in a short statement of its
@@ -10,11 +11,18 @@
  *
  * One call looks at half a gigabyte of rows at most; a larger table takes several.
  *
- * It also trims the log of what has changed (`cache_log`). A row may go when every
- * reader that looked within the last hour has seen it: not when it is an hour old,
- * since a transaction that commits late shows old rows late. So `cache_log_horizon`
- * remembers a snapshot of the database for an hour, and what is visible in that may
- * go; whoever has not looked since finds there that the log no longer reaches back.
+ * **Bounds.** How many rows there are and what they take is estimated from a sample
+ * of a thousand blocks, and so is the time before which those were last used that are
+ * too many; they go as the walk comes by. So the table exceeds its bounds by what is
+ * written between two walks, and by what was written within `fenceLifetime`, which
+ * stays for the fences. Last uses are noted in batches and lag behind.
+ *
+ * **The log** (`cache_log`) is trimmed too. A line may go when every reader that looked
+ * within the last hour has seen it: not when it is an hour old, since a transaction
+ * that commits late shows old lines late. So `cache_log_horizon` remembers a snapshot
+ * of the database for an hour, and what is visible in that may go; whoever has not
+ * looked since finds there that the log no longer reaches back. Marks, which reads
+ * depend on, are closed before (`cache_sweep_marks` in `migrations/0003_functions.sql`).
  *
  * @since 0.1.0
  */
@@ -24,6 +32,17 @@ import type { SqlError } from "effect/sql"
 import { CacheStore } from "../CacheStore.ts"
 
 /**
+ * How many living rows the store is to hold, and how many bytes of values.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export interface Bounds {
+  readonly maxEntries: number
+  readonly maxSize: number
+}
+
+/**
  * Sweeps up to `limit` rows: the `sweep` of `PgCacheStore`.
  *
  * @category constructors
@@ -31,15 +50,21 @@ import { CacheStore } from "../CacheStore.ts"
  */
 export const make = (
   sql: PgClient.PgClient,
-  fenceLifetime: number
+  fenceLifetime: number,
+  bounds: Bounds
 ): ((limit: number) => Effect.Effect<number, SqlError.SqlError>) => {
   let block = 0
   return Effect.fnUntraced(function* (limit: number) {
     let removed = yield* trimLog(sql, limit)
+    removed += yield* sweepMarks(sql, fenceLifetime, limit)
+    const excess = yield* excessOver(sql, bounds)
     for (let range = 0; range < rangesPerCall && removed < limit; range++) {
-      const swept = yield* sweepRange(sql, fenceLifetime, block, limit - removed)
+      const isTooMuch = excess.rows >= 1
+      const most = isTooMuch ? Math.min(limit - removed, Math.floor(excess.rows)) : limit - removed
+      const swept = yield* sweepRange(sql, fenceLifetime, block, most, isTooMuch ? excess.before : null)
       if (!swept.is_my_turn) return removed
       removed += swept.removed
+      excess.rows -= swept.evicted
       if (removed >= limit) return removed
       const isWhole = (range + 1) * blocksPerRange >= swept.blocks
       block = block + blocksPerRange < swept.blocks ? block + blocksPerRange : 0
@@ -113,37 +138,81 @@ const sweepAll = (store: CacheStore["Service"], limit: number) =>
 const blocksPerRange = 1024
 const rangesPerCall = 64
 
-// The generation is compared by `<`, not by `<>`: a row that a newer `clear` and
-// `write` replace while this statement runs is compared with the old generation.
-const sweepRange = (sql: PgClient.PgClient, fenceLifetime: number, block: number, limit: number) =>
-  sql<{ is_my_turn: boolean; blocks: number; removed: number }>`
+const sweepRange = (
+  sql: PgClient.PgClient,
+  fenceLifetime: number,
+  block: number,
+  limit: number,
+  evictBefore: string | null
+) =>
+  sql<{ is_my_turn: boolean; blocks: number; removed: number; evicted: number }>`
     with turn as materialized (
       select pg_try_advisory_xact_lock(
         hashtext('effect-tiered-cache sweep'), 'cache_entries'::regclass::oid::int4
       ) as is_mine
     ), dead as (
-      select e.ctid
+      select e.ctid, e.stale_until <= statement_timestamp() or e.data is null as is_dead
       from cache_entries e
-      left join cache_namespaces n on n.namespace = e.namespace
       where (select is_mine from turn)
         and e.ctid >= ${`(${block},0)`}::tid
         and e.ctid < ${`(${block + blocksPerRange},0)`}::tid
-        and (
-          e.stale_until <= statement_timestamp()
-            and e.created_at <= statement_timestamp() - ${PgTypes.float8(fenceLifetime)} * interval '1 ms'
-          or e.generation < coalesce(n.generation, 0) + (select generation from cache_epoch)
-        )
+        and e.created_at <= statement_timestamp() - ${PgTypes.float8(fenceLifetime)} * interval '1 ms'
+        and (e.lease_until is null or e.lease_until <= statement_timestamp())
+        and (e.stale_until <= statement_timestamp() or e.last_accessed <= ${evictBefore}::timestamptz)
       limit ${PgTypes.int8(BigInt(limit))}
       for update of e skip locked
     ), deleted as (
-      delete from cache_entries e using dead where e.ctid = dead.ctid returning 1
+      delete from cache_entries e using dead where e.ctid = dead.ctid returning dead.is_dead
     )
     select
       turn.is_mine as is_my_turn,
       (pg_relation_size('cache_entries') / current_setting('block_size')::int8)::float8 as blocks,
-      (select count(*) from deleted)::float8 as removed
+      (select count(*) from deleted)::float8 as removed,
+      (select count(*) from deleted where is_dead is not true)::float8 as evicted
     from turn
-  `.pipe(Effect.map((rows) => rows[0] ?? { is_my_turn: false, blocks: 0, removed: 0 }))
+  `.pipe(Effect.map((rows) => rows[0] ?? { is_my_turn: false, blocks: 0, removed: 0, evicted: 0 }))
+
+interface Excess {
+  /** How many rows are too many. */
+  rows: number
+  /** Those that were last used by then. */
+  readonly before: string | null
+}
+
+const noExcess: Excess = { rows: 0, before: null }
+
+// The sample is of whole blocks, and exact where there are no more than these.
+const excessOver = Effect.fnUntraced(function* (sql: PgClient.PgClient, { maxEntries, maxSize }: Bounds) {
+  if (maxEntries === Infinity && maxSize === Infinity) return { ...noExcess }
+  const [table] = yield* sql<{ blocks: number }>`
+    select (pg_relation_size('cache_entries') / current_setting('block_size')::int8)::float8 as blocks
+  `
+  const percentage = Math.min(100, (100 * sampledBlocks) / Math.max(1, table!.blocks))
+  const share = PgTypes.float8(percentage / 100)
+  const [excess] = yield* sql<Excess>`
+    with sample as (
+      select
+        last_accessed,
+        count(*) over oldest_first as rows,
+        sum(data_size) over oldest_first as bytes,
+        count(*) over () as all_rows,
+        sum(data_size) over () as all_bytes
+      from cache_entries tablesample system (${PgTypes.float8(percentage)}::float4)
+      where data is not null and (stale_until is null or stale_until > statement_timestamp())
+      window oldest_first as (order by last_accessed)
+    )
+    select (rows / ${share})::float8 as rows, last_accessed::text as before
+    from sample
+    where rows >= all_rows - ${PgTypes.float8(maxEntries)} * ${share}
+      and bytes >= all_bytes - ${PgTypes.float8(maxSize)} * ${share}
+      and (all_rows > ${PgTypes.float8(maxEntries)} * ${share} or all_bytes > ${PgTypes.float8(maxSize)} * ${share})
+    order by last_accessed
+    limit 1
+  `
+  return excess ?? { ...noExcess }
+})
+
+const sampledBlocks = 1000
 
 // What is deleted is visible in the horizon as it was before this statement, so
 // that nobody finds rows gone and the horizon not yet moved. A snapshot that is
@@ -180,3 +249,13 @@ const trimLog = (sql: PgClient.PgClient, limit: number) =>
     )
     select count(*)::float8 as removed from deleted
   `.pipe(Effect.map((rows) => rows[0]?.removed ?? 0))
+
+// Where another process is at it, it has taken the marks, and the rows.
+const sweepMarks = (sql: PgClient.PgClient, fenceLifetime: number, limit: number) =>
+  sql<{ removed: number; is_done: boolean }>`
+    select removed::float8 as removed, is_done
+    from cache_sweep_marks(${PgTypes.float8(fenceLifetime)}, ${PgTypes.int4(limit)})
+  `.pipe(
+    Effect.repeat({ until: ([swept]) => swept!.is_done, times: 20 }),
+    Effect.map(([swept]) => swept!.removed)
+  )

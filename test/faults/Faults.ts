@@ -171,8 +171,10 @@ const diskFull: Fault = {
 }
 
 const addBallast = (length: number) => `
-  insert into cache_entries (namespace, cache_key, data, created_at, version, generation)
-  select 'ballast', gen_random_uuid(), to_jsonb(repeat('x', ${length})), now(), nextval('cache_versions'), 0
+  insert into cache_entries (namespace, cache_key, data, created_at, version, loaded_in)
+  select
+    'ballast', gen_random_uuid(), to_jsonb(repeat('x', ${length})), now(), nextval('cache_versions'),
+    pg_current_snapshot()
   from generate_series(1, 2000)
 `
 
@@ -221,9 +223,10 @@ const tableLocked: Fault = {
   begin: (server) => inTransaction(server, "lock table cache_entries in access exclusive mode")
 }
 
+/** Loads are not kept: their fills do not wait for whoever is changing the rows. */
 const rowsLocked: Fault = {
-  name: "the rows are locked for 10 s or more (writes wait)",
-  takesAway: "writes",
+  name: "the rows are locked for 10 s or more (nothing is stored)",
+  takesAway: "nothing",
   lasts: 10_000,
   begin: (server, keys) =>
     Effect.andThen(
@@ -252,15 +255,25 @@ const slow: Fault = {
       run(
         connect,
         `do $$ begin
-          alter table cache_epoch rename to cache_epoch_at_rest;
-          create view cache_epoch as select e.* from cache_epoch_at_rest e, pg_sleep(5);
+          alter table cache_log rename to cache_log_at_rest;
+          create view cache_log as
+            select l.* from (select pg_sleep(5) is null as has_slept offset 0) s,
+              lateral (select * from cache_log_at_rest where s.has_slept is not null offset 0) l;
+          create function take_time() returns trigger language plpgsql as $f$
+            begin perform pg_sleep(5); return null; end
+          $f$;
+          create trigger slow instead of insert on cache_log for each row execute function take_time();
         end $$`
       ),
       () =>
         Effect.orDie(
           run(
             connect,
-            "do $$ begin drop view cache_epoch; alter table cache_epoch_at_rest rename to cache_epoch; end $$"
+            `do $$ begin
+              drop view cache_log;
+              drop function take_time;
+              alter table cache_log_at_rest rename to cache_log;
+            end $$`
           )
         )
     ).pipe(Effect.asVoid)

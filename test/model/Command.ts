@@ -1,102 +1,9 @@
 /**
- * What a model-based test does to a cache: operations, and what happens to them
- * on their way. Small numbers of everything, so that they meet.
+ * What a model-based test does to caches: operations, and what happens to them on
+ * their way.
  */
-import { Schema } from "effect"
-import * as fc from "fast-check"
-import * as Namespace from "../../src/Namespace.ts"
 import type { Tier } from "../../src/Operations.ts"
-
-export type Key = string | number
-
-const minute = 60_000
-
-/** What a loader fails or dies with. */
-export class LoadFailure extends Schema.Class<LoadFailure>("LoadFailure")({ load: Schema.Int }) {}
-
-/** What a namespace's policy says of stale answers and failures; milliseconds. */
-export interface Aging {
-  readonly staleWhileRevalidate: number
-  readonly staleIfError: number
-  readonly failureBackoff: number
-  readonly loaderSoftTimeout: number
-  readonly loaderHardTimeout: number
-  /** A fraction of the lifetime; 1: off. */
-  readonly earlyRefresh: number
-  readonly failureTimeToLive: number
-  readonly storeWrites: "awaited" | "background"
-}
-
-const ageless: Aging = {
-  staleWhileRevalidate: 0,
-  staleIfError: 0,
-  failureBackoff: 0,
-  loaderSoftTimeout: Infinity,
-  loaderHardTimeout: Infinity,
-  earlyRefresh: 1,
-  failureTimeToLive: 0,
-  storeWrites: "awaited"
-}
-
-const space = (
-  name: string,
-  keys: ReadonlyArray<Key>,
-  policy: Partial<Aging>,
-  onStoreFailure: Namespace.OnStoreFailure = "recover"
-) => {
-  const aging = { ...ageless, ...policy }
-  const key = typeof keys[0] === "number" ? Schema.Int : Schema.String
-  const namespace = Namespace.make(name, {
-    key: key as unknown as Schema.Codec<Key, unknown>,
-    value: Schema.String,
-    timeToLive: defaultTimeToLive,
-    error: aging.failureTimeToLive > 0 ? LoadFailure : undefined,
-    onStoreFailure,
-    failureBackoff: aging.failureBackoff,
-    ...policy
-  })
-  return { namespace, keys, aging }
-}
-
-export const defaultTimeToLive = 60 * minute
-/** Longer than the shortest lifetime, and shorter than that and what is served stale after it. */
-export const memoryTimeToLive = 12 * minute
-
-/**
- * Names and keys that would meet if they were joined, trimmed or folded. Only the
- * first namespace serves nothing stale; the third fails when the store does.
- */
-export const spaces: ReadonlyArray<ReturnType<typeof space>> = [
-  space("s", ["x:y", "X:Y"], {}),
-  space("s:x", ["y", "x:y"], {
-    staleWhileRevalidate: 5 * minute,
-    staleIfError: 20 * minute,
-    failureBackoff: 5 * minute
-  }),
-  space("n", [1, 10], { staleIfError: 10 * minute, failureBackoff: minute }, "fail"),
-  space("t", ["x:y", "y"], {
-    staleIfError: 20 * minute,
-    failureBackoff: 0,
-    loaderSoftTimeout: 2000,
-    loaderHardTimeout: 10_000
-  }),
-  space("e", ["x", "y"], {
-    staleWhileRevalidate: 20 * minute,
-    staleIfError: 2 * minute,
-    failureBackoff: minute,
-    earlyRefresh: 0.5
-  }),
-  space("f", ["x", "y"], {
-    staleIfError: 10 * minute,
-    failureBackoff: minute,
-    failureTimeToLive: 5 * minute
-  }),
-  space("w", ["x", "y"], {
-    staleWhileRevalidate: 5 * minute,
-    staleIfError: 10 * minute,
-    storeWrites: "background"
-  })
-]
+import { keysOfSpace, minute, nameOf, patterns, spaces } from "./Spaces.ts"
 
 /** Where an operation is done, on which keys (indices), and how fast. */
 interface Target {
@@ -117,6 +24,7 @@ export interface Read extends Target {
   readonly skip: ReadonlyArray<Tier>
   readonly keep: boolean
   readonly timeToLive: number | undefined
+  readonly tags: ReadonlyArray<string>
   /** Whether something stale will do, of a read without a loader. */
   readonly stale: boolean
   /** What it says of failures, if anything: whether they may be answered with something else. */
@@ -128,30 +36,57 @@ export interface Read extends Target {
 export interface Write extends Target {
   readonly _tag: "Set"
   readonly timeToLive: number | undefined
+  readonly tags: ReadonlyArray<string>
 }
 
 export interface Removal extends Target {
-  readonly _tag: "Invalidate" | "Clear" | "ClearAll"
+  readonly _tag: "Invalidate" | "InvalidateTags" | "InvalidatePattern" | "Clear" | "ClearAll"
+  /** Whether what is there stays as a reserve; there is no such way to clear. */
+  readonly keepsStale: boolean
+  readonly tags: ReadonlyArray<string>
+  /** One of `patterns`. */
+  readonly pattern: number
 }
 
 export type Operation = Read | Write | Removal
 
+/**
+ * Operations in one transaction, which goes on by a step with each delivery; some of
+ * them in a savepoint.
+ */
+export interface Transaction {
+  readonly _tag: "Transaction"
+  readonly node: number
+  readonly isolation: "read committed" | "repeatable read" | "serializable"
+  readonly operations: ReadonlyArray<Operation>
+  readonly savepoint: { readonly from: number; readonly to: number; readonly isKept: boolean } | undefined
+  /** Whether it is committed. */
+  readonly isKept: boolean
+}
+
 export type Command =
   | Operation
-  /** Lets one of those that wait go on: a call to the store, its answer, a loader. */
+  | Transaction
+  /** Lets one of those that wait go on: a call to the store, its answer, a loader, news, a transaction. */
   | { readonly _tag: "Deliver"; readonly index: number }
-  /** Loses a call to the store, or its answer. */
+  /** Loses a call to the store, or its answer, or a wake. */
   | { readonly _tag: "Lose"; readonly index: number }
   | { readonly _tag: "Interrupt"; readonly index: number }
+  /** Ends a node at once: it tells nobody anything any more. Another takes its place. */
+  | { readonly _tag: "Crash"; readonly node: number }
   | { readonly _tag: "Step"; readonly count: number }
   | { readonly _tag: "Advance"; readonly millis: number }
   | { readonly _tag: "Sweep"; readonly limit: number }
   | { readonly _tag: "RemoveExpired"; readonly node: number }
 
+/** When the nodes hear of one another's changes: in any order, where it is late; wakes may then be lost. */
+export type News = "at once" | "late" | "never"
+
 export interface Scenario {
   readonly nodes: number
-  /** Whether the nodes hear of one another's changes. */
-  readonly bus: boolean
+  readonly news: News
+  /** Whether loads take leases. */
+  readonly leases: boolean
   /** Whether every primitive of an effect is a step. */
   readonly fine: boolean
   /** Whether what the caches tell the store once more, on their own, waits to be delivered. */
@@ -161,223 +96,33 @@ export interface Scenario {
   readonly commands: ReadonlyArray<Command>
 }
 
-/** What a part of the scenarios is about, so that rare things meet often enough. */
-interface Focus {
-  readonly spaces: ReadonlyArray<number>
-  readonly keys: ReadonlyArray<ReadonlyArray<number>>
-  readonly outcomes: ReadonlyArray<Read["outcome"]>
-  readonly forces: ReadonlyArray<boolean>
-  readonly skips: ReadonlyArray<ReadonlyArray<Tier>>
-  readonly keeps: ReadonlyArray<boolean>
-  readonly timesToLive: ReadonlyArray<number | undefined>
-  readonly advances: ReadonlyArray<number>
-  readonly removals: ReadonlyArray<Removal["_tag"]>
-  readonly slow: ReadonlyArray<boolean>
-  readonly steps: ReadonlyArray<number | undefined>
-  readonly weights: {
-    readonly deliver: number
-    readonly read: number
-    readonly set: number
-    readonly removal: number
-    readonly disturb: number
-    readonly time: number
-  }
-}
-
-const everything: Focus = {
-  spaces: [0, 0, 0, 0, 1, 2, 3, 4, 5, 6],
-  keys: [[0], [0], [0], [1], [0, 1], [1, 0]],
-  outcomes: ["value", "value", "value", "value", "value", "failure", "defect", "interruption"],
-  forces: [false, false, false, false, true],
-  skips: [[], [], [], [], [], ["memory"], ["store"], ["memory", "store"]],
-  keeps: [true, true, true, true, true, false],
-  timesToLive: [undefined, undefined, undefined, 0, 10 * minute, Infinity],
-  advances: [1000, 4 * minute, 10 * minute, 50 * minute],
-  removals: ["Invalidate", "Invalidate", "Invalidate", "Clear", "ClearAll"],
-  slow: [false, true],
-  steps: [undefined, undefined, undefined, 0, 1, 2, 5, 9, 14, 20],
-  weights: { deliver: 14, read: 8, set: 3, removal: 4, disturb: 4, time: 4 }
-}
-
-/** Callers that join, leave and fail one another's loads. */
-const flights: Focus = {
-  ...everything,
-  spaces: [0],
-  outcomes: ["value", "value", "failure", "interruption"],
-  skips: [[]],
-  keeps: [true],
-  timesToLive: [undefined],
-  weights: { deliver: 14, read: 12, set: 0, removal: 1, disturb: 4, time: 0 }
-}
-
-/** Writes and removals of one key that overlap with reads of it. */
-const changes: Focus = {
-  ...everything,
-  removals: ["Invalidate", "Invalidate", "Clear", "ClearAll"],
-  spaces: [0],
-  outcomes: ["value"],
-  forces: [false, false, false, false, false, false, false, false, false, true],
-  skips: [[]],
-  keeps: [true],
-  timesToLive: [undefined],
-  steps: [undefined],
-  weights: { deliver: 14, read: 8, set: 4, removal: 5, disturb: 1, time: 1 }
-}
-
 /** What only a read that can load has a say in. */
 export const withoutLoader = {
   force: false,
   keep: true,
   timeToLive: undefined,
+  tags: [],
   staleOn: undefined,
   fallback: false
 } satisfies Partial<Read>
 
-const commandsAbout = (
-  { advances, forces, keeps, keys, outcomes, removals, skips, slow, spaces, steps, timesToLive, weights }: Focus,
-  maxLength: number
-) => {
-  const distinctKeys = fc.constantFrom(...keys)
-  const target = {
-    node: fc.constantFrom(0, 0, 1),
-    space: fc.constantFrom(...spaces),
-    slow: fc.constantFrom(...slow),
-    steps: fc.constantFrom(...steps)
-  }
-  const timeToLive = fc.constantFrom(...timesToLive)
-  const anyRead: fc.Arbitrary<Read> = fc.record({
-    ...target,
-    _tag: fc.constant("Read"),
-    keys: fc.oneof(
-      { weight: 5, arbitrary: distinctKeys },
-      { weight: 1, arbitrary: fc.constantFrom([0, 0], [0, 1, 0]) }
-    ),
-    loader: fc.constantFrom("now", "later", "none"),
-    outcome: fc.constantFrom(...outcomes),
-    force: fc.constantFrom(...forces),
-    skip: fc.constantFrom(...skips),
-    keep: fc.constantFrom(...keeps),
-    timeToLive,
-    stale: fc.boolean(),
-    staleOn: fc.constantFrom(undefined, undefined, undefined, true, false),
-    fallback: fc.constantFrom(false, false, false, true)
-  })
-  const read = anyRead.map((read): Read => (read.loader === "none" ? { ...read, ...withoutLoader } : read))
-  const set: fc.Arbitrary<Write> = fc.record({ ...target, _tag: fc.constant("Set"), keys: distinctKeys, timeToLive })
-  const removal: fc.Arbitrary<Removal> = fc.record({
-    ...target,
-    _tag: fc.constantFrom(...removals),
-    keys: distinctKeys
-  })
-  const index = fc.nat(3)
-  const command: fc.Arbitrary<Command> = fc.oneof(
-    { weight: weights.read, arbitrary: read },
-    { weight: weights.set, arbitrary: set },
-    { weight: weights.removal, arbitrary: removal },
-    { weight: weights.deliver, arbitrary: fc.record({ _tag: fc.constant("Deliver"), index }) },
-    {
-      weight: weights.disturb,
-      arbitrary: fc.record({ _tag: fc.constantFrom("Interrupt", "Interrupt", "Lose"), index })
-    },
-    { weight: 1, arbitrary: fc.record({ _tag: fc.constant("Step"), count: fc.integer({ min: 1, max: 9 }) }) },
-    {
-      weight: weights.time,
-      arbitrary: fc.oneof(
-        fc.record({
-          _tag: fc.constant("Advance"),
-          millis: fc.constantFrom(...advances)
-        }),
-        fc.record({ _tag: fc.constant("Sweep"), limit: fc.constantFrom(100, 1) }),
-        fc.record({ _tag: fc.constant("RemoveExpired"), node: target.node })
-      )
-    }
-  )
-  return fc.array(command, { minLength: 1, maxLength, size: "max" })
-}
+/** Whether it leaves a reserve. */
+export const isExpiry = (operation: Operation): boolean =>
+  "keepsStale" in operation && operation.keepsStale && operation._tag !== "Clear" && operation._tag !== "ClearAll"
 
-/** Entries that expire, while nothing or little is under way. */
-const lifetimes: Focus = {
-  ...everything,
-  spaces: [0],
-  outcomes: ["value"],
-  skips: [[], [], [], ["memory"]],
-  keeps: [true],
-  timesToLive: [undefined, 10 * minute, 10 * minute, Infinity, 0],
-  slow: [false, false, false, true],
-  steps: [undefined],
-  weights: { deliver: 5, read: 8, set: 3, removal: 2, disturb: 0, time: 8 }
-}
-
-/** Entries that are past their time, and loads that fail, while little is under way. */
-const stale: Focus = {
-  ...lifetimes,
-  spaces: [1, 1, 1, 2, 4, 5, 6],
-  keys: [[0], [0], [0], [0], [1], [0, 1]],
-  outcomes: ["value", "failure", "failure"],
-  skips: [[]],
-  timesToLive: [10 * minute],
-  advances: [1000, 4 * minute, 4 * minute, 10 * minute, 10 * minute],
-  slow: [false],
-  weights: { deliver: 6, read: 10, set: 1, removal: 2, disturb: 0, time: 6 }
-}
-
-/** The same in the midst of everything else. */
-const staleAmidst: Focus = {
-  ...stale,
-  spaces: [1, 1, 1, 2, 3, 4, 5, 6],
-  outcomes: ["value", "value", "failure", "failure", "failure", "defect"],
-  forces: [false, false, false, false, false, false, false, true],
-  skips: [[], [], [], [], [], ["memory"], ["store"]],
-  timesToLive: [undefined, 10 * minute, 10 * minute],
-  slow: [false, false, true],
-  weights: { deliver: 8, read: 10, set: 2, removal: 2, disturb: 1, time: 8 }
-}
-
-/** Loaders that take their time. */
-const timeouts: Focus = {
-  ...staleAmidst,
-  spaces: [3, 3, 3, 4],
-  slow: [false, false, false, true],
-  outcomes: ["value", "value", "failure", "interruption"],
-  advances: [1000, 1000, 4000, 4000, 10_000, 10 * minute],
-  weights: { deliver: 8, read: 10, set: 1, removal: 3, disturb: 1, time: 8 }
-}
-
-/** Changes that the store is not told of. */
-const losses: Focus = {
-  ...changes,
-  spaces: [0, 0, 1, 6],
-  slow: [true, true, false],
-  advances: [100, 1000, 2000],
-  weights: { deliver: 14, read: 8, set: 3, removal: 5, disturb: 8, time: 4 }
-}
-
-/** With `fine`, half of the scenarios are played in the smallest steps there are. */
-export const scenario = (options: { readonly fine: boolean; readonly maxLength: number }): fc.Arbitrary<Scenario> =>
-  fc.record({
-    nodes: fc.constantFrom(1, 2, 2),
-    bus: fc.constantFrom(true, true, true, false),
-    fine: options.fine ? fc.boolean() : fc.constant(false),
-    slowRetries: fc.boolean(),
-    seed: fc.oneof(fc.constant(0), fc.nat(1_000_000)),
-    commands: fc.oneof(
-      ...[everything, flights, changes, lifetimes, stale, staleAmidst, timeouts, losses].map((focus) =>
-        commandsAbout(focus, options.maxLength)
-      )
-    )
-  })
-
-/** A key by the names of its namespace and itself. */
-export const nameOf = (space: number, key: number): string =>
-  JSON.stringify([spaces[space]!.namespace.name, spaces[space]!.keys[key]])
-
-/** The keys that an operation touches, each once. */
+/** The keys that an operation may touch, each once. */
 export const keysOf = (operation: Operation): ReadonlyArray<string> => {
   switch (operation._tag) {
     case "Read":
     case "Set":
     case "Invalidate":
       return [...new Set(operation.keys)].map((key) => nameOf(operation.space, key))
+    case "InvalidatePattern": {
+      const { regex } = patterns[operation.pattern]!
+      const { keys } = spaces[operation.space]!
+      return keys.flatMap((key, index) => (regex.test(String(key)) ? [nameOf(operation.space, index)] : []))
+    }
+    case "InvalidateTags":
     case "Clear":
       return keysOfSpace(operation.space)
     case "ClearAll":
@@ -385,8 +130,11 @@ export const keysOf = (operation: Operation): ReadonlyArray<string> => {
   }
 }
 
-export const keysOfSpace = (space: number): ReadonlyArray<string> =>
-  spaces[space]!.keys.map((_, key) => nameOf(space, key))
+/** What a read or a write tags the value of a key with: of many keys, all but the first lack a tag. */
+export const tagsFor = (operation: Operation, key: string): ReadonlyArray<string> => {
+  if (operation._tag !== "Read" || keysOf(operation)[0] === key) return "tags" in operation ? operation.tags : []
+  return operation.tags.slice(1)
+}
 
 export const show = (command: Command): string => {
   switch (command._tag) {
@@ -394,6 +142,8 @@ export const show = (command: Command): string => {
     case "Lose":
     case "Interrupt":
       return `${command._tag.toLowerCase()} ${command.index}`
+    case "Crash":
+      return `node ${command.node} crashes`
     case "Step":
       return `${command.count} steps`
     case "Advance":
@@ -402,8 +152,17 @@ export const show = (command: Command): string => {
       return `sweep the store, at most ${command.limit}`
     case "RemoveExpired":
       return `remove what has expired from the memory of node ${command.node}`
+    case "Transaction": {
+      const { isKept, isolation, node, operations, savepoint } = command
+      const steps = operations.map((operation, index) => {
+        const isInside = savepoint !== undefined && index >= savepoint.from && index < savepoint.to
+        return (isInside ? "savepoint: " : "") + showOperation(operation)
+      })
+      if (savepoint?.isKept === false) steps.push("savepoint rolled back")
+      return `node ${node}: ${isolation} transaction (${[...steps, isKept ? "commit" : "rollback"].join("; ")})`
+    }
     default:
-      return showOperation(command)
+      return `node ${command.node}: ${showOperation(command)}`
   }
 }
 
@@ -421,14 +180,30 @@ const showOperation = (operation: Operation): string => {
   if ("timeToLive" in operation && operation.timeToLive !== undefined) {
     options.push(`timeToLive ${operation.timeToLive / minute} min`)
   }
+  const isTagged = operation._tag === "Set" || (operation._tag === "Read" && operation.loader !== "none")
+  if (isTagged && operation.tags.length > 0) options.push(`tags ${operation.tags.join(" ")}`)
   if (operation.slow) options.push("slow")
   if (operation.steps !== undefined) options.push(`${operation.steps} steps`)
-  const name = operation._tag === "Read" ? (operation.loader === "none" ? "get" : "getOrSet") : operation._tag
-  const keys =
-    operation._tag === "ClearAll"
-      ? ""
-      : operation._tag === "Clear"
-        ? JSON.stringify(spaces[operation.space]!.namespace.name)
-        : operation.keys.map((key) => nameOf(operation.space, key)).join(" ")
-  return `node ${operation.node}: ${name} ${keys}${options.length === 0 ? "" : ` (${options.join(", ")})`}`
+  return `${nameIn(operation)} ${targetOf(operation)}${options.length === 0 ? "" : ` (${options.join(", ")})`}`
+}
+
+const nameIn = (operation: Operation): string => {
+  if (operation._tag === "Read") return operation.loader === "none" ? "get" : "getOrSet"
+  return isExpiry(operation) ? operation._tag.replace("Invalidate", "Expire") : operation._tag
+}
+
+const targetOf = (operation: Operation): string => {
+  const namespace = JSON.stringify(spaces[operation.space]!.namespace.name)
+  switch (operation._tag) {
+    case "ClearAll":
+      return ""
+    case "Clear":
+      return namespace
+    case "InvalidateTags":
+      return `${namespace} ${operation.tags.join(" ")}`
+    case "InvalidatePattern":
+      return `${namespace} ${patterns[operation.pattern]!.pattern}`
+    default:
+      return operation.keys.map((key) => nameOf(operation.space, key)).join(" ")
+  }
 }

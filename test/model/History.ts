@@ -4,16 +4,46 @@
  *
  * `began`, `ended` and `stored` are ticks, which tell what came first; what ends in
  * `At` is on the clock.
+ *
+ * What is done in a transaction begins when it is done, and ends with the
+ * transaction. To all others it is done at the commit.
  */
 import { Cause, Exit } from "effect"
 import { CacheError } from "../../src/CacheError.ts"
 import type { Invalidation } from "../../src/InvalidationBus.ts"
-import { type Aging, type LoadFailure, type Operation, type Read, spaces } from "./Command.ts"
+import type { News, Operation, Read } from "./Command.ts"
+import { type Aging, type LoadFailure, patterns, spaces } from "./Spaces.ts"
+
+/** What is known of all that has happened so far. */
+export interface Past {
+  readonly now: () => number
+  readonly news: News
+  readonly leases: boolean
+  readonly fenceLifetime: number
+  /** Whether nothing is under way any more, and the store has been told everything. */
+  readonly isSettled: boolean
+  readonly operations: ReadonlyArray<Running>
+  readonly loads: ReadonlyArray<Load>
+  readonly values: ReadonlyMap<string, Value>
+}
+
+/** A transaction: open, or over. */
+export interface Transacting {
+  readonly began: number
+  /** Whether it sees what others commit while it is open. */
+  readonly isRepeatable: boolean
+  /** When its commit was asked for; what it did cannot be known before. */
+  committing: number | undefined
+  isCommitted: boolean
+}
 
 /** An operation: under way, or over. */
 export interface Running {
   readonly id: number
   readonly operation: Operation
+  /** On which node, of all that there ever were. */
+  readonly where: number
+  readonly transaction: Transacting | undefined
   readonly keys: ReadonlyArray<string>
   readonly began: number
   readonly beganAt: number
@@ -28,6 +58,12 @@ export interface Running {
   /** Whether the store was asked at all. */
   asked: boolean
   interrupted: boolean
+  /** Whether its node came to an end before it had, or before what it left behind had. */
+  crashed: boolean
+  /** Whether it was taken back, with its savepoint or transaction. */
+  undone: boolean
+  /** Which nodes have heard of what it changed, and when. */
+  readonly heard: Map<number, number>
   ended: number | undefined
   endedAt: number
   /** When what it had left behind was over, too. */
@@ -42,6 +78,7 @@ export interface Value {
   readonly source: Running
   readonly isLoaded: boolean
   readonly timeToLive: number
+  readonly tags: ReadonlyArray<string>
   readonly began: number
   /** When a load ended, in ticks and on the clock. */
   ended: number | undefined
@@ -79,9 +116,10 @@ export const isTyped = ({ outcome, source }: Load): boolean =>
   outcome === "loadFailure" && (source.operation as Read).outcome === "failure"
 
 /** Whether the failed load has the value served for a while without another. */
-export const isRearming = (load: Load, value: Value): boolean => {
+export const isRearming = (load: Load, value: Value, expiredAt = Infinity): boolean => {
   const read = load.source.operation as Read
-  const mayStandIn = isTyped(load) && read.staleOn !== false && read.keep && load.endedAt < standsInUntil(value)
+  const until = standsInUntil(value, expiredAt)
+  const mayStandIn = isTyped(load) && read.staleOn !== false && read.keep && load.endedAt < until
   return mayStandIn && agingOf(read).failureBackoff > 0
 }
 
@@ -104,7 +142,10 @@ export const concerns = (invalidation: Invalidation, key: string): boolean => {
   if (invalidation._tag === "All") return true
   const { namespace } = invalidation
   if (invalidation._tag === "Namespace") return key.startsWith(JSON.stringify([namespace]).slice(0, -1) + ",")
-  return invalidation.keys.some((text) => nameIn(namespace, text) === key)
+  if (invalidation._tag === "Keys") return invalidation.keys.some((text) => nameIn(namespace, text) === key)
+  const [name, part] = JSON.parse(key) as [string, string | number]
+  if (name !== namespace || invalidation._tag === "Tags") return name === namespace
+  return patterns.some(({ pattern, regex }) => pattern === invalidation.pattern && regex.test(String(part)))
 }
 
 export const isLoaderTimeout = ({ cause }: Exit.Failure<unknown, unknown>): boolean =>
@@ -116,13 +157,17 @@ export const isLoaderTimeout = ({ cause }: Exit.Failure<unknown, unknown>): bool
 /** What a read has for want of anything else. */
 export const fallbackOf = ({ id }: Pick<Running, "id">): string => `fallback ${id}`
 
-export const isShared = (operation: Operation): boolean =>
-  operation._tag === "Read" && operation.keep && operation.skip.length === 0
+export const isShared = ({ operation, transaction }: Running): boolean =>
+  operation._tag === "Read" && operation.keep && operation.skip.length === 0 && transaction === undefined
 
 export const isForced = (operation: Operation): boolean => operation._tag === "Read" && operation.force
 
 export const shares = (a: Pick<Running, "keys">, b: Pick<Running, "keys">): boolean =>
   a.keys.some((key) => b.keys.includes(key))
+
+/** Whether a change of these keys is one of this value. */
+export const covers = ({ keys, operation }: Running, { key, tags }: Value): boolean =>
+  keys.includes(key) && (operation._tag !== "InvalidateTags" || tags.some((tag) => operation.tags.includes(tag)))
 
 export const endInStore = ({ stored, storedAt, timeToLive }: Value): number =>
   stored === undefined ? -Infinity : storedAt + timeToLive
@@ -143,11 +188,18 @@ export const staleUntilOf = (value: Value): number => endOf(value) + reserveOf(v
 
 export const staleUntilInStore = (value: Value): number => endInStore(value) + reserveOf(value)
 
-/** Until when it may be served while it is loaded anew, and when that has failed. */
-export const revalidatedUntil = (value: Value): number =>
-  endOf(value) + agingOf(value.source.operation).staleWhileRevalidate
+/** Until when it may be served while it is loaded anew, and when that has failed; it may have been expired. */
+export const revalidatedUntil = (value: Value, expiredAt = Infinity): number => {
+  const { staleWhileRevalidate } = agingOf(value.source.operation)
+  return Math.min(Math.min(endOf(value), expiredAt) + staleWhileRevalidate, staleUntilOf(value))
+}
 
-export const standsInUntil = (value: Value): number => {
+export const standsInUntil = (value: Value, expiredAt = Infinity): number => {
   const { staleIfError } = agingOf(value.source.operation)
-  return staleIfError > 0 ? endOf(value) + staleIfError : -Infinity
+  const until = Math.min(Math.min(endOf(value), expiredAt) + staleIfError, staleUntilOf(value))
+  return staleIfError > 0 ? until : -Infinity
+}
+
+export const check: (holds: boolean, problem: string) => asserts holds = (holds, problem) => {
+  if (!holds) throw new Error(problem)
 }

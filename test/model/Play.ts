@@ -5,24 +5,14 @@
 import { Cause, Effect, Exit, type Fiber } from "effect"
 import type { CacheStats } from "../../src/CacheStats.ts"
 import type { CacheStore } from "../../src/CacheStore.ts"
-import type { GetOrSetOptions, SetOptions } from "../../src/Operations.ts"
-import {
-  type Command,
-  type Key,
-  type LoadFailure,
-  memoryTimeToLive,
-  nameOf,
-  type Operation,
-  type Read,
-  type Scenario,
-  show,
-  spaces,
-  withoutLoader
-} from "./Command.ts"
-import { fallbackOf, type Load, type Running } from "./History.ts"
+import { callOf, type Surroundings } from "./Calls.ts"
+import { type Command, type Operation, type Read, type Scenario, show, withoutLoader } from "./Command.ts"
+import { nameIn, type Running, type Transacting } from "./History.ts"
 import { type Answer, Reference } from "./Reference.ts"
+import { type Key, memoryTimeToLive, spaces } from "./Spaces.ts"
 import { Stepper } from "./Stepper.ts"
-import { World } from "./World.ts"
+import { type Transactions, transact } from "./Transaction.ts"
+import { type Node, World } from "./World.ts"
 
 /** The store that a scenario is played on, empty at the start. */
 export interface Stage {
@@ -33,11 +23,15 @@ export interface Stage {
   readonly wait: Effect.Effect<void>
   /** Moves the store's clock, if it is not the stepper's. */
   readonly advance: (millis: number) => Effect.Effect<void>
+  readonly transactions?: Transactions
 }
 
 export const play = (scenario: Scenario, stageFor: (stepper: Stepper) => Effect.Effect<Stage>): Effect.Effect<void> => {
   const stepper = new Stepper(scenario)
-  return Effect.flatMap(stageFor(stepper), (stage) => new Play(scenario, stepper, stage).all)
+  return Effect.flatMap(stageFor(stepper), (stage) => {
+    const play = new Play(scenario, stepper, stage)
+    return Effect.ensuring(play.all, play.abandon)
+  })
 }
 
 type Fork = Fiber.Fiber<Answer, unknown>
@@ -49,6 +43,8 @@ class Play {
   readonly reference: Reference
   readonly world: World
   readonly forks = new Map<Running, Fork>()
+  /** Transactions that are open, by node. */
+  readonly open = new Map<number, Fiber.Fiber<void>>()
   problem: string | undefined
 
   constructor(scenario: Scenario, stepper: Stepper, stage: Stage) {
@@ -58,12 +54,13 @@ class Play {
     this.reference = new Reference({
       now: () => stepper.now,
       nodes: scenario.nodes,
-      bus: scenario.bus,
+      news: scenario.news,
+      leases: scenario.leases,
       fenceLifetime: stage.store.fenceLifetime,
       isBusy: (space) => this.world.isBusy(spaces[space]!.namespace.name),
       isToChange: (key) => {
         const [namespace, part] = JSON.parse(key) as [string, Key]
-        return this.world.retrying > 0 || this.world.isPending(namespace, String(part))
+        return this.world.wire.retrying > 0 || this.world.isPending(namespace, String(part))
       }
     })
     this.world = new World({
@@ -71,15 +68,24 @@ class Play {
       store: stage.store,
       answersAtOnce: stage.answersAtOnce,
       nodes: scenario.nodes,
-      bus: scenario.bus,
-      // The breaker would keep those from the store who have a right to what it holds.
-      config: { policy: { memoryTimeToLive }, store: { breakerFailures: 1_000_000 } },
+      news: scenario.news,
+      config: {
+        policy: { memoryTimeToLive, ...(scenario.leases ? {} : { leaseDuration: 0 }) },
+        // The breaker would keep those from the store who have a right to what it holds.
+        store: { breakerFailures: 1_000_000 }
+      },
       maxEntries: 3,
       slowRetries: scenario.slowRetries,
       observer: {
         stored: (namespace, rows) => this.judge(() => this.reference.stored(namespace, rows)),
         refused: (rows) => {
-          for (const { key } of rows) this.world.log.push(`    refused: ${key}`)
+          for (const { key } of rows) this.log.push(`    refused: ${key}`)
+        },
+        leased: (namespace, keys, owner) => {
+          for (const key of keys) this.reference.waiting.granted(nameIn(namespace, key), owner)
+        },
+        released: (namespace, keys, owner) => {
+          for (const key of keys) this.reference.waiting.ended(nameIn(namespace, key), owner)
         },
         called: ({ id }) => {
           this.reference.operations[id]!.asked = true
@@ -91,19 +97,23 @@ class Play {
         failed: ({ id }) => {
           this.reference.operations[id]!.failures++
         },
-        announced: (invalidation) => this.reference.announced(invalidation)
+        announced: (invalidation, by, where) => this.reference.announced(invalidation, by, where)
       }
     })
+  }
+
+  get log(): Array<string> {
+    return this.world.wire.log
   }
 
   get all(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       for (const command of this.scenario.commands) {
-        this.world.log.push(show(command))
+        this.log.push(show(command))
         yield* this.perform(command)
         this.checkNodes()
       }
-      this.world.log.push("everything goes on")
+      this.log.push("everything goes on")
       yield* this.goOn
       this.checkNodes()
       for (const running of this.reference.running) this.fail(`operation ${running.id} never ends`)
@@ -116,13 +126,25 @@ class Play {
     })
   }
 
+  /** Leaves no transaction open for others to wait for. */
+  get abandon(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.open.size === 0) return Effect.void
+      for (const fork of this.open.values()) fork.interruptUnsafe()
+      this.step(Infinity)
+      return Effect.andThen(this.stage.wait, this.abandon)
+    })
+  }
+
   /** Nothing is lost any more, and who waits to tell the store once more gets to it. */
   get goOn(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       yield* this.settle
-      for (let retries = 0; retries < 10; retries++) {
-        while (this.world.held.length > 0) {
-          this.world.held[0]!.release()
+      // As many times as who waits for a lease looks for itself.
+      for (let retries = 0; retries < 60; retries++) {
+        while (this.world.wire.held.length > 0 || this.world.wire.answering > 0) {
+          if (this.world.wire.held.length === 0) yield* this.stage.wait
+          this.world.wire.held[0]?.release()
           yield* this.settle
         }
         const { nextWake } = this.stepper
@@ -135,7 +157,7 @@ class Play {
   /** What has been touched is asked for once more, on every node, with a loader or stale or not. */
   get readAll(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
-      this.world.log.push("everything is read")
+      this.log.push("everything is read")
       const loader = this.scenario.commands.length % 2 === 0 ? "now" : "none"
       const touched = new Set(this.reference.operations.map(({ operation }) => operation.space))
       for (let node = 0; node < this.scenario.nodes; node++) {
@@ -151,18 +173,21 @@ class Play {
   advance(millis: number): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       yield* this.settle
+      // What moves the store's clock would wait for what they have changed.
+      if (this.open.size > 0) return
       const end = this.stepper.now + millis
       while (this.stepper.now < end) {
         const step = Math.min(end, this.stepper.nextWake ?? end) - this.stepper.now
         yield* this.stage.advance(step)
         this.stepper.advance(step)
         yield* this.settle
+        this.checkNodes()
       }
     })
   }
 
   perform(command: Command): Effect.Effect<void> {
-    const { held } = this.world
+    const { held } = this.world.wire
     switch (command._tag) {
       case "Deliver":
         held[command.index % held.length]?.release()
@@ -172,6 +197,10 @@ class Play {
         return this.settle
       case "Interrupt":
         return this.interrupt(command.index)
+      case "Crash":
+        return this.crash(command.node % this.scenario.nodes)
+      case "Transaction":
+        return this.transact(command)
       case "Step":
         this.step(command.count)
         return this.stage.answersAtOnce ? Effect.void : this.settle
@@ -191,90 +220,43 @@ class Play {
   }
 
   start(operation: Operation): void {
-    const running = this.reference.begin(operation)
-    this.world.log.push(`    operation ${running.id} begins`)
-    const fork = this.world.fork(this.effectOf(running), { id: running.id, slow: operation.slow })
+    const node = this.nodeOf(operation)
+    const running = this.begin(operation, node.where)
+    const fork = this.world.fork(callOf(this.surroundings(node), running), {
+      id: running.id,
+      slow: operation.slow,
+      where: node.where
+    })
     this.forks.set(running, fork)
     fork.addObserver((exit) => {
       this.forks.delete(running)
-      this.world.log.push(`    operation ${running.id} ends: ${showExit(exit)}`)
-      this.judge(() => this.reference.end(running, exit), `operation ${running.id}`)
+      this.end(running, exit)
     })
   }
 
-  effectOf(running: Running): Effect.Effect<Answer, unknown> {
-    const { operation } = running
-    const { cache } = this.nodeOf(operation)
-    const { keys: allKeys, namespace } = spaces[operation.space]!
-    const keys = operation.keys.map((key) => allKeys[key]!)
-    switch (operation._tag) {
-      case "Read":
-        return this.readOf(running, operation, keys)
-      case "Set": {
-        const options: SetOptions | undefined =
-          operation.timeToLive === undefined ? undefined : { timeToLive: operation.timeToLive }
-        const entries = keys.map((key, index) => {
-          return [key, running.values.get(nameOf(operation.space, operation.keys[index]!))!.text] as const
-        })
-        const [[key, value] = entries[0]!] = entries
-        return entries.length === 1
-          ? cache.set(namespace, key, value, options)
-          : cache.setMany(namespace, entries, options)
-      }
-      case "Invalidate":
-        return keys.length === 1
-          ? Effect.map(cache.invalidate(namespace, keys[0]!), (wasThere) => [wasThere])
-          : cache.invalidateMany(namespace, keys)
-      case "Clear":
-        return cache.clear(namespace)
-      case "ClearAll":
-        return cache.clearAll
-    }
+  begin(operation: Operation, where: number, transaction?: Transacting): Running {
+    const running = this.reference.begin(operation, where, transaction)
+    this.log.push(`    operation ${running.id} begins`)
+    return running
   }
 
-  /** One key alone is read now as a value, now as an entry, which says where it is from. */
-  readOf(running: Running, read: Read, keys: ReadonlyArray<Key>): Effect.Effect<Answer, unknown> {
-    const { cache } = this.nodeOf(read)
-    const { namespace } = spaces[read.space]!
-    const [key] = keys
-    const one = keys.length === 1 && key !== undefined
-    if (read.loader === "none") {
-      const options = { skip: read.skip, stale: read.stale }
-      if (!one) return cache.getMany(namespace, keys, options)
-      return running.id % 2 === 0 && this.scenario.bus
-        ? Effect.map(cache.get(namespace, key, options), (value) => [value])
-        : Effect.map(cache.getEntry(namespace, key, options), (entry) => [entry])
-    }
-    const options = optionsOf(running, read)
-    const load = (keys: ReadonlyArray<Key>) => this.load(running, read, keys)
-    if (!one) return cache.getOrSetMany(namespace, keys, load, options)
-    const loadOne = Effect.map(
-      Effect.suspend(() => load([key])),
-      ([value]) => value!
-    )
-    return running.id % 2 === 0 && this.scenario.bus
-      ? Effect.map(cache.getOrSet(namespace, key, loadOne, options), (value) => [value])
-      : Effect.map(cache.getOrSetEntry(namespace, key, loadOne, options), (entry) => [entry])
+  end(running: Running, exit: Exit.Exit<Answer, unknown>): void {
+    this.log.push(`    operation ${running.id} ends: ${showExit(exit)}`)
+    this.judge(() => this.reference.end(running, exit), `operation ${running.id}`)
   }
 
-  load(running: Running, read: Read, keys: ReadonlyArray<Key>): Effect.Effect<ReadonlyArray<string>, LoadFailure> {
-    const names = keys.map((key) => JSON.stringify([spaces[read.space]!.namespace.name, key]))
-    let load: Load | undefined
-    const loading = Effect.suspend(() => {
-      load = this.judge(() => this.reference.beginLoad(running, names), `operation ${running.id}`)
-      if (load === undefined) return Effect.die("not to be loaded")
-      this.world.log.push(`    operation ${running.id} loads ${names.join(" ")}`)
-      const outcome = outcomeOf(read, load)
-      return read.loader === "now"
-        ? outcome
-        : Effect.andThen(Effect.orDie(this.world.hold(`load of ${names.join(" ")}`, true)), outcome)
-    })
-    return Effect.onExit(loading, (exit) =>
-      Effect.sync(() => {
-        const ended = load
-        if (ended !== undefined) this.judge(() => this.reference.endLoad(ended, exit), `operation ${running.id}`)
-      })
-    )
+  surroundings({ cache }: Node): Surroundings {
+    return {
+      cache,
+      onlyEntries: this.scenario.news !== "at once",
+      beginLoad: (running, keys) => {
+        this.log.push(`    operation ${running.id} loads ${keys.join(" ")}`)
+        return this.judge(() => this.reference.beginLoad(running, keys), `operation ${running.id}`)
+      },
+      endLoad: (load, exit) => this.judge(() => this.reference.endLoad(load, exit), `operation ${load.source.id}`),
+      hold: (label) => Effect.orDie(this.world.wire.hold(label)),
+      tagsOf: (text) => this.reference.values.get(text)?.tags ?? []
+    }
   }
 
   interrupt(index: number): Effect.Effect<void> {
@@ -282,12 +264,52 @@ class Play {
     const chosen = running[index % running.length]
     if (chosen === undefined) return Effect.void
     const [operation, fork] = chosen
-    this.world.log.push(`    operation ${operation.id} is interrupted`)
+    this.log.push(`    operation ${operation.id} is interrupted`)
     operation.interrupted = true
     fork.interruptUnsafe()
     return Effect.map(this.settle, () => {
       if (this.forks.has(operation)) this.fail(`operation ${operation.id} does not end when it is interrupted`)
     })
+  }
+
+  crash(node: number): Effect.Effect<void> {
+    const crashed = this.world.nodes[node]!
+    // The database would end its transactions in its own time.
+    if (this.open.has(crashed.where)) return Effect.void
+    this.reference.crashed(crashed.where)
+    for (const [{ where }, fork] of this.forks) if (where === crashed.where) fork.interruptUnsafe()
+    this.world.silence(crashed)
+    return Effect.andThen(
+      this.settle,
+      Effect.sync(() => this.world.replace(node))
+    )
+  }
+
+  transact(transaction: Command & { readonly _tag: "Transaction" }): Effect.Effect<void> {
+    const { transactions } = this.stage
+    const node = this.nodeOf(transaction)
+    // Two can wait for one another; the database needs a second to see it.
+    if (transactions === undefined || this.open.size > 0) return Effect.void
+    const playing = transact(
+      {
+        transactions,
+        wire: this.world.wire,
+        where: node.where,
+        reference: this.reference,
+        call: (running) => callOf(this.surroundings(node), running),
+        begin: (operation, transacting) => this.begin(operation, node.where, transacting),
+        end: (running, exit) => this.end(running, exit)
+      },
+      transaction
+    )
+    const fork = this.world.fork(playing, undefined, transactions.context)
+    this.open.set(node.where, fork)
+    fork.addObserver((exit) => {
+      this.open.delete(node.where)
+      this.log.push(`    transaction ends: ${showExit(exit)}`)
+      if (Exit.isFailure(exit)) this.problem ??= `a transaction ends with ${showExit(exit)}`
+    })
+    return this.settle
   }
 
   step(count: number): void {
@@ -298,7 +320,16 @@ class Play {
   get settle(): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.step(Infinity)
-      return this.world.answering === 0 ? Effect.void : Effect.andThen(this.stage.wait, this.settle)
+      const { answering } = this.world.wire
+      if (answering === 0) return Effect.void
+      const go = Effect.andThen(this.stage.wait, this.settle)
+      const { transactions } = this.stage
+      if (transactions === undefined || this.open.size === 0) return go
+      // What waits for an open transaction waits for the test.
+      return Effect.flatMap(transactions.blocked, (blocked) => {
+        this.step(Infinity)
+        return blocked > 0 && blocked >= this.world.wire.answering ? Effect.void : go
+      })
     })
   }
 
@@ -307,7 +338,13 @@ class Play {
   }
 
   checkNodes(): void {
-    if (this.stepper.isIdle) this.judge(() => this.reference.judgeLoads())
+    if (this.stepper.isIdle) {
+      this.judge(() => this.reference.judgeLoads())
+      const { answering, held } = this.world.wire
+      const isWaiting = ({ where }: Running) => answering === 0 && held.every((call) => call.where !== where)
+      const { running, waiting } = this.reference
+      this.judge(() => waiting.judge([...running].filter(isWaiting)), "waiting")
+    }
     for (const [node, { memory }] of this.world.nodes.entries()) {
       this.judge(() => memory.checkInvariants(), `node ${node}`)
     }
@@ -321,7 +358,8 @@ class Play {
         const rows = yield* Effect.orDie(this.stage.store.read(namespace.name, keys.map(String)))
         for (const [index, key] of keys.entries()) {
           const row = rows[index]!
-          const inStore = row._tag === "Row" && !row.isFailure ? (JSON.parse(row.data) as string) : undefined
+          const isFresh = row._tag === "Row" && !row.isFailure && row.timeToLive > -1000
+          const inStore = isFresh ? (JSON.parse(row.data) as string) : undefined
           for (const [node, { memory }] of this.world.nodes.entries()) {
             const id = namespace.keys.identify(key)!
             const held = memory.partition<string>(namespace.name).get(id, this.stepper.now)
@@ -342,7 +380,7 @@ class Play {
     const exact =
       !this.scenario.fine &&
       this.scenario.commands.every((command) => !("steps" in command) || command.steps === undefined)
-    for (const node of this.world.nodes.keys()) {
+    for (const [node, { where }] of this.world.nodes.entries()) {
       for (const [index, space] of spaces.entries()) {
         const stats = this.statsOf(node, space)
         const fail = (what: string) =>
@@ -352,7 +390,9 @@ class Play {
         if (store.requests !== store.hits + store.misses) fail("store lookups")
         if (loads !== loadSuccess + loadFailure + loadInterrupted) fail("loads")
         if (!exact) continue
-        const expected = this.reference.statsOf((operation) => operation.node === node && operation.space === index)
+        const expected = this.reference.statsOf(
+          (running) => running.where === where && running.operation.space === index
+        )
         for (const [counter, count] of Object.entries(expected)) {
           const counted = { ...stats, memoryRequests: stats.memory.requests }[counter]
           if (counted !== count) fail(`${counter}, should be ${count}`)
@@ -377,44 +417,16 @@ class Play {
   }
 
   fail(problem: string): never {
-    const { bus, fine, nodes, seed, slowRetries } = this.scenario
+    const { fine, leases, news, nodes, seed, slowRetries } = this.scenario
     throw new Error(
       [
         problem,
-        `${nodes} nodes${bus ? "" : " that hear nothing"}, ${fine ? "fine" : "coarse"} steps, ${slowRetries ? "slow retries, " : ""}seed ${seed}`,
-        ...this.world.log
+        `${nodes} nodes, news ${news}, ${leases ? "leases" : "no leases"}, ${fine ? "fine" : "coarse"} steps, ${slowRetries ? "slow retries, " : ""}seed ${seed}`,
+        ...this.log
       ].join("\n")
     )
   }
 }
-
-const outcomeOf = (read: Read, { failure, keys, source }: Load): Effect.Effect<ReadonlyArray<string>, LoadFailure> => {
-  switch (read.outcome) {
-    case "value":
-      return Effect.succeed(keys.map((key) => source.values.get(key)!.text))
-    case "failure":
-      return Effect.fail(failure)
-    case "defect":
-      return Effect.die(failure)
-    case "interruption":
-      return Effect.interrupt
-  }
-}
-
-const optionsOf = (
-  running: Running,
-  { fallback, force, keep, skip, staleOn, timeToLive }: Read
-): GetOrSetOptions<string, LoadFailure> | undefined =>
-  !force && !fallback && keep && skip.length === 0 && staleOn === undefined && timeToLive === undefined
-    ? undefined
-    : {
-        force,
-        skip,
-        store: keep,
-        ...(timeToLive === undefined ? {} : { timeToLive }),
-        ...(staleOn === undefined ? {} : { staleOn: () => staleOn }),
-        ...(fallback ? { fallback: () => fallbackOf(running) } : {})
-      }
 
 const lastRead: Omit<Read, "node" | "space" | "loader"> = {
   ...withoutLoader,

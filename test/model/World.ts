@@ -1,57 +1,27 @@
 /**
  * Caches that share a store and a bus, like the processes of an application, on
- * a scheduler that a test steps through.
- *
- * Between a cache and the store there is a wire. A call whose `Caller` is slow
- * waits there twice, on its way to the store and back; the test delivers it or
- * loses it. Loaders may wait in the same queue (`hold`). What a cache tells the
- * store on its own, because it could not before, goes over that wire too.
+ * a scheduler that a test steps through; see `Wire` for what is between them.
  */
-import { Context, Effect, Exit, Layer, Scope } from "effect"
+import { Context, type Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { CacheConfig, type CacheConfigInput } from "../../src/CacheConfig.ts"
-import { CacheError, StoreUnavailable } from "../../src/CacheError.ts"
-import { CacheStore, type NewRow } from "../../src/CacheStore.ts"
-import { type Invalidation, InvalidationBus } from "../../src/InvalidationBus.ts"
+import { CacheStore } from "../../src/CacheStore.ts"
+import { InvalidationBus } from "../../src/InvalidationBus.ts"
+import { Leases } from "../../src/Leases.ts"
 import { MemoryCache } from "../../src/MemoryCache.ts"
 import { PendingInvalidations } from "../../src/PendingInvalidations.ts"
 import { PendingWrites } from "../../src/PendingWrites.ts"
 import { Spaces } from "../../src/Space.ts"
 import { TieredCache } from "../../src/TieredCache.ts"
+import type { News } from "./Command.ts"
 import type { Stepper } from "./Stepper.ts"
+import { type Caller, CurrentCaller, nobody, type Observer, Wire } from "./Wire.ts"
 
 export interface Node {
   readonly cache: TieredCache["Service"]
   readonly memory: MemoryCache["Service"]
-}
-
-/** On whose behalf the store is called. */
-export interface Caller {
-  readonly id: number
-  readonly slow: boolean
-}
-
-/** Nobody's call, or one of the cache's own. */
-const nobody: Caller = { id: -1, slow: false }
-
-export const CurrentCaller = Context.Reference<Caller>("test/Caller", { defaultValue: () => nobody })
-
-/** What the store did, and on whose behalf it was called. */
-export interface Observer {
-  readonly stored: (namespace: string, rows: ReadonlyArray<NewRow>) => void
-  readonly refused: (rows: ReadonlyArray<NewRow>) => void
-  readonly called: (caller: Caller) => void
-  readonly answered: (caller: Caller) => void
-  /** It was lost or given up, and has no answer. */
-  readonly failed: (caller: Caller) => void
-  /** All nodes have heard of this. */
-  readonly announced: (invalidation: Invalidation) => void
-}
-
-interface Held {
-  readonly label: string
-  readonly release: () => void
-  /** A loader cannot be lost. */
-  readonly lose: (() => void) | undefined
+  /** Which it is, of all that there ever were. */
+  readonly where: number
+  readonly scope: Scope.Closeable
 }
 
 export interface Options {
@@ -62,8 +32,8 @@ export interface Options {
   readonly nodes: number
   readonly config?: CacheConfigInput
   readonly maxEntries?: number
-  /** Whether the nodes hear of one another's changes. Default true. */
-  readonly bus?: boolean
+  /** When the nodes hear of one another's changes. Default at once. */
+  readonly news?: News
   /** Whether the calls that a cache makes on its own wait to be delivered. Default false. */
   readonly slowRetries?: boolean
   readonly observer?: Observer
@@ -71,63 +41,67 @@ export interface Options {
 
 export class World {
   readonly stepper: Stepper
-  readonly nodes: ReadonlyArray<Node> = []
-  /** What waits to be delivered, the oldest first. */
-  readonly held: Array<Held> = []
-  readonly log: Array<string> = []
-  /** Calls that the store itself has not answered yet. */
-  answering = 0
-  /** Calls of the caches' own that are under way. */
-  retrying = 0
-  readonly #observer: Observer | undefined
-  readonly #scope = Scope.makeUnsafe()
-  readonly #store: CacheStore["Service"]
-  readonly #answersAtOnce: boolean
+  readonly nodes: Array<Node> = []
+  readonly wire: Wire
+  readonly #options: Options
+  #count = 0
 
-  constructor({
-    answersAtOnce = true,
-    bus: hasBus = true,
-    config = {},
-    maxEntries = 10_000,
-    nodes,
-    observer,
-    slowRetries = false,
-    stepper,
-    store
-  }: Options) {
+  constructor(options: Options) {
+    const { answersAtOnce = true, news = "at once", nodes, observer, stepper, store } = options
     used.clear()
     pending.clear()
     writes.clear()
+    leases.clear()
     this.stepper = stepper
-    this.#store = store
-    this.#answersAtOnce = answersAtOnce
-    this.#observer = observer
-    const bus = Context.get(this.#build(InvalidationBus.layerMemory), InvalidationBus)
-    const shared = InvalidationBus.of({
-      ...bus,
-      publish: (message) =>
-        Effect.sync(() => {
-          Effect.runSync(bus.publish(message))
-          observer?.announced(message.invalidation)
-        })
-    })
-    this.nodes = Array.from({ length: nodes }, (_, node) => {
-      const memory = MemoryCache.make({ maxEntries, maxSize: 1024 * 1024 })
-      const parts = Layer.mergeAll(
-        Layer.succeed(CacheStore, this.#wired(node)),
-        hasBus ? Layer.succeed(InvalidationBus, shared) : Layer.fresh(InvalidationBus.layerMemory),
-        Layer.succeed(MemoryCache, memory),
-        CacheConfig.layerOf({ ...config, policy: { jitter: 0, staleIfError: 0, ...config.policy } })
-      )
-      const itself = Context.make(CurrentCaller, { ...nobody, slow: slowRetries })
-      const cache = Context.get(this.#build(TieredCache.layerParts.pipe(Layer.provide(parts)), itself), TieredCache)
-      return { cache, memory }
-    })
+    this.#options = options
+    this.wire = new Wire({ store, answersAtOnce, news, observer })
+    for (let node = 0; node < nodes; node++) this.nodes.push(this.#start(node))
+  }
+
+  #start(node: number): Node {
+    const { config = {}, maxEntries = 10_000, slowRetries = false } = this.#options
+    const where = this.#count++
+    const memory = MemoryCache.make({ maxEntries, maxSize: 1024 * 1024 })
+    const parts = Layer.mergeAll(
+      Layer.succeed(CacheStore, this.wire.store(node, where)),
+      Layer.succeed(InvalidationBus, this.wire.bus(where)),
+      Layer.succeed(MemoryCache, memory),
+      CacheConfig.layerOf({
+        ...config,
+        policy: { jitter: 0, staleIfError: 0, ...config.policy },
+        // Who notes uses now and then is always under way.
+        store: { accessInterval: "Infinity", ...config.store }
+      })
+    )
+    const itself = Context.make(CurrentCaller, { ...nobody, slow: slowRetries, where })
+    const scope = Scope.makeUnsafe()
+    const building = this.stepper.fork(
+      Layer.buildWithScope(TieredCache.layerParts.pipe(Layer.provide(parts)), scope),
+      itself
+    )
+    this.stepper.step()
+    const exit = building.pollUnsafe()
+    if (exit === undefined || Exit.isFailure(exit)) throw new Error(`the world cannot be built: ${exit}`)
+    return { cache: Context.get(exit.value, TieredCache), memory, where, scope }
+  }
+
+  /** From now on a node tells nobody anything. */
+  silence({ where }: Node): void {
+    this.wire.dead.add(where)
+    for (const held of this.wire.held.filter((held) => held.where === where)) held.lose?.()
+  }
+
+  /** Puts another node in the place of one that is silent. */
+  replace(node: number): void {
+    const { scope, where } = this.nodes[node]!
+    this.run(Scope.close(scope, Exit.void))
+    for (const [part, place] of pending) if (place === where) pending.delete(part)
+    this.nodes[node] = this.#start(node)
   }
 
   /** Starts an effect as a caller of its own. */
-  fork<A, E>(effect: Effect.Effect<A, E>, caller: Caller = nobody) {
-    return this.stepper.fork(effect, Context.make(CurrentCaller, caller))
+  fork<A, E>(effect: Effect.Effect<A, E>, caller: Caller = nobody, context: Context.Context<never> = Context.empty()) {
+    return this.stepper.fork(effect, Context.add(context, CurrentCaller, caller))
   }
 
   /** Runs an effect to its end, with nobody else about. */
@@ -139,18 +113,19 @@ export class World {
     return exit
   }
 
-  /** Flights in the air, open fences, sleeping fibers and what the store is to be told: none, when nothing is under way. */
+  /** Flights in the air, open fences, waiting loads, sleeping fibers and what the store is to be told: none, when nothing is under way. */
   get underway(): number {
-    const ofSpaces = [...used]
+    const ofSpaces = [...used.keys()]
       .flatMap((spaces) => [...spaces.all()])
       .reduce((sum, { fences, loads, lookups }) => sum + loads.size + lookups.size + fences.size, 0)
-    return ofSpaces + this.stepper.sleepers + [...pending, ...writes].reduce((sum, { size }) => sum + size, 0)
+    const parts = [...pending.keys(), ...writes.keys(), ...leases.keys()]
+    return ofSpaces + this.stepper.sleepers + parts.reduce((sum, { size }) => sum + size, 0)
   }
 
   /** Whether a node has loads or lookups of a namespace under way, or anything to store. */
   isBusy(namespace: string): boolean {
-    if (this.retrying > 0 || [...writes].some(({ size }) => size > 0)) return true
-    return [...used].some((spaces) => {
+    if (this.wire.retrying > 0 || [...writes.keys()].some(({ size }) => size > 0)) return true
+    return [...used.keys()].some((spaces) => {
       const space = spaces.find(namespace)
       return space !== undefined && space.loads.size + space.lookups.size > 0
     })
@@ -158,146 +133,45 @@ export class World {
 
   /** Whether a node still has to tell the store that what it holds for the key is wrong. */
   isPending(namespace: string, key: string): boolean {
-    return [...pending].some((pending) => pending.isPending(namespace, key))
+    return [...pending.keys()].some(
+      (pending) => pending.tagsOf(namespace).size > 0 || pending.isPending(namespace, key)
+    )
   }
 
   /** Interrupts what is under way in the caches. */
   close(): void {
-    this.run(Scope.close(this.#scope, Exit.void))
-  }
-
-  /** Waits in the queue until the test lets it go on. */
-  hold(label: string, isLoader: boolean): Effect.Effect<void, CacheError> {
-    return Effect.callback((resume) => {
-      const leave = () => {
-        const index = this.held.indexOf(held)
-        if (index >= 0) this.held.splice(index, 1)
-      }
-      const end = (exit: Exit.Exit<void, CacheError>) => () => {
-        leave()
-        resume(exit)
-      }
-      const lost = new CacheError({ reason: new StoreUnavailable({ operation: label, cause: "lost" }) })
-      const held: Held = { label, release: end(Exit.void), lose: isLoader ? undefined : end(Exit.fail(lost)) }
-      this.held.push(held)
-      return Effect.sync(leave)
-    })
-  }
-
-  #build<A, E>(layer: Layer.Layer<A, E>, context: Context.Context<never> = Context.empty()): Context.Context<A> {
-    const fiber = this.stepper.fork(Layer.buildWithScope(layer, this.#scope), context)
-    this.stepper.step()
-    const exit = fiber.pollUnsafe()
-    if (exit === undefined || Exit.isFailure(exit)) throw new Error(`the world cannot be built: ${exit}`)
-    return exit.value
-  }
-
-  #wired(node: number): CacheStore["Service"] {
-    const store = this.#store
-    const call = <A>(label: string, inStore: Effect.Effect<A, CacheError>) =>
-      this.#wire(`node ${node}: ${label}`, inStore)
-    return {
-      ...store,
-      read: (namespace, keys) => call(`read ${show(namespace, keys)}`, store.read(namespace, keys)),
-      fill: (namespace, rows) =>
-        call(
-          `fill ${show(namespace, rows.map(textOf))}`,
-          Effect.tap(store.fill(namespace, rows), (stored) =>
-            Effect.sync(() => {
-              this.#observer?.stored(
-                namespace,
-                rows.filter((_, index) => stored[index] === true)
-              )
-              this.#observer?.refused(rows.filter((_, index) => stored[index] !== true))
-            })
-          )
-        ),
-      rearm: (namespace, rows) =>
-        call(
-          `rearm ${show(
-            namespace,
-            rows.map(({ key }) => key)
-          )}`,
-          store.rearm(namespace, rows)
-        ),
-      write: (namespace, rows) =>
-        call(
-          `write ${show(namespace, rows.map(textOf))}`,
-          Effect.tap(store.write(namespace, rows), () => Effect.sync(() => this.#observer?.stored(namespace, rows)))
-        ),
-      remove: (namespace, keys) => call(`remove ${show(namespace, keys)}`, store.remove(namespace, keys)),
-      clear: (namespace) => call(`clear ${JSON.stringify(namespace)}`, store.clear(namespace)),
-      clearAll: call("clear all", store.clearAll)
-    }
-  }
-
-  #wire<A>(label: string, inStore: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> {
-    return Effect.withFiber((fiber) => {
-      const caller = fiber.getRef(CurrentCaller)
-      let asked = false
-      const answered = Effect.onExit(
-        Effect.suspend(() => {
-          asked = true
-          this.answering++
-          // A store that answers at once is asked in one step, so that no interruption hides what it did.
-          return this.#answersAtOnce ? Effect.runSyncExit(inStore) : inStore
-        }),
-        () =>
-          Effect.sync(() => {
-            if (!asked) return
-            this.answering--
-            this.log.push(`    ${label}`)
-          })
-      )
-      const delivered = caller.slow
-        ? this.hold(`request of ${label}`, false).pipe(
-            Effect.andThen(answered),
-            Effect.tap(() => this.hold(`answer to ${label}`, false))
-          )
-        : answered
-      if (caller.id === nobody.id) {
-        return Effect.suspend(() => {
-          this.retrying++
-          return Effect.onExit(delivered, () => Effect.sync(() => this.retrying--))
-        })
-      }
-      return Effect.suspend(() => {
-        this.#observer?.called(caller)
-        return Effect.onExit(delivered, (exit) =>
-          Effect.sync(() => {
-            if (Exit.isSuccess(exit)) this.#observer?.answered(caller)
-            else this.#observer?.failed(caller)
-          })
-        )
-      })
-    })
+    for (const { scope } of this.nodes) this.run(Scope.close(scope, Exit.void))
   }
 }
 
-const textOf = ({ key }: NewRow) => key
+// No cache shows its parts, so those that are used say so themselves, and of which node they are.
 
-const show = (namespace: string, keys: ReadonlyArray<string>) =>
-  keys.map((key) => JSON.stringify([namespace, key])).join(" ")
+const whereabouts = (): number => Fiber.getCurrent()?.getRef(CurrentCaller).where ?? nobody.where
 
-// No cache shows its parts, so those that are used say so themselves.
-
-const used = new Set<Spaces>()
+const used = new Map<Spaces, number>()
 const { of } = Spaces.prototype
 Spaces.prototype.of = function (this: Spaces, namespace) {
-  used.add(this)
+  used.set(this, whereabouts())
   return of.call(this, namespace as never) as never
 }
 
-const pending = new Set<PendingInvalidations>()
+const pending = new Map<PendingInvalidations, number>()
 const { add } = PendingInvalidations.prototype
 PendingInvalidations.prototype.add = function (this: PendingInvalidations, invalidation) {
-  pending.add(this)
+  pending.set(this, whereabouts())
   add.call(this, invalidation)
 }
 
-const writes = new Set<PendingWrites>()
+const writes = new Map<PendingWrites, number>()
 const { enqueue } = PendingWrites.prototype
 PendingWrites.prototype.enqueue = function (this: PendingWrites, write) {
-  writes.add(this)
+  writes.set(this, whereabouts())
   enqueue.call(this, write)
+}
+
+const leases = new Map<Leases, number>()
+const { enter } = Leases.prototype
+Leases.prototype.enter = function (this: Leases, waiter, namespace, key) {
+  leases.set(this, whereabouts())
+  enter.call(this, waiter, namespace, key)
 }

@@ -28,7 +28,22 @@ export interface BrokenStore {
 /** In milliseconds; shorter than any timeout of the tests. */
 export const slowness = 200
 
-const everything: ReadonlyArray<Target> = ["read", "fill", "rearm", "write", "remove", "clear", "clearAll", "scan"]
+const everything: ReadonlyArray<Target> = [
+  "read",
+  "fill",
+  "rearm",
+  "write",
+  "remove",
+  "removeTagged",
+  "removeMatching",
+  "clear",
+  "clearAll",
+  "acquire",
+  "renew",
+  "release",
+  "touch",
+  "scan"
+]
 
 export const breakable = (store: CacheStore["Service"]): BrokenStore => {
   const faults = new Map<Target, Fault>()
@@ -66,9 +81,17 @@ export const breakable = (store: CacheStore["Service"]): BrokenStore => {
       fill: (namespace, rows) => around("fill", store.fill(namespace, rows)),
       rearm: (namespace, rows) => around("rearm", store.rearm(namespace, rows)),
       write: (namespace, rows) => around("write", store.write(namespace, rows)),
-      remove: (namespace, keys) => around("remove", store.remove(namespace, keys)),
+      remove: (namespace, keys, keepsStale) => around("remove", store.remove(namespace, keys, keepsStale)),
+      removeTagged: (namespace, tags, keepsStale) =>
+        around("removeTagged", store.removeTagged(namespace, tags, keepsStale)),
+      removeMatching: (namespace, pattern, keepsStale) =>
+        around("removeMatching", store.removeMatching(namespace, pattern, keepsStale)),
       clear: (namespace) => around("clear", store.clear(namespace)),
       clearAll: around("clearAll", store.clearAll),
+      acquire: (namespace, keys, lease) => around("acquire", store.acquire(namespace, keys, lease)),
+      renew: (namespace, keys, lease) => around("renew", store.renew(namespace, keys, lease)),
+      release: (namespace, keys, owner) => around("release", store.release(namespace, keys, owner)),
+      touch: (namespace, uses) => around("touch", store.touch(namespace, uses)),
       scan: (namespace) => Stream.unwrap(around("scan", Effect.succeed(store.scan(namespace)))),
       ping: around("ping", store.ping)
     }

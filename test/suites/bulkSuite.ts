@@ -51,7 +51,7 @@ export const bulkSuite = (test: Test): void => {
       assert.deepStrictEqual(operations(a), [])
     }))
 
-  test("a bulk call makes one round trip to read and one to write, whatever the number of keys", ({
+  test("a bulk call makes one round trip to read, one for the lease and one to write, whatever the number of keys", ({
     namespace,
     node
   }) =>
@@ -61,7 +61,7 @@ export const bulkSuite = (test: Test): void => {
       const keys = Array.from({ length: 250 }, (_, i) => i)
       const { load } = tenfold()
       yield* a.cache.getOrSetMany(ns, keys, load)
-      assert.deepStrictEqual(operations(a), ["read", "fill"])
+      assert.deepStrictEqual(operations(a), ["read", "acquire", "fill"])
       assert.deepStrictEqual(a.calls[0]?.keys, keys.map(String))
       a.calls.length = 0
       yield* a.cache.setMany(
@@ -97,6 +97,7 @@ export const bulkSuite = (test: Test): void => {
       assert.deepStrictEqual(asked, topology.store ? [[3]] : [[2, 3]])
       assert.deepStrictEqual(a.calls, [
         { operation: "read", keys: topology.memory ? ["2", "3"] : ["1", "2", "3"] },
+        { operation: "acquire", keys: topology.store ? ["3"] : ["2", "3"] },
         { operation: "fill", keys: topology.store ? ["3"] : ["2", "3"] }
       ])
     }))

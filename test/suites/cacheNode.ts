@@ -16,7 +16,10 @@ import type { Operations } from "../../src/Operations.ts"
 import { TieredCache } from "../../src/TieredCache.ts"
 import { assertInvariants } from "../support/invariants.ts"
 
-export type Operation = "read" | "fill" | "rearm" | "write" | "remove" | "clear" | "clearAll" | "afterCommit"
+export type Operation = Exclude<
+  keyof CacheStore["Service"],
+  "fenceLifetime" | "inTransaction" | "scan" | "sweep" | "ping"
+>
 
 export interface StoreCall {
   readonly operation: Operation
@@ -80,8 +83,11 @@ export type Test<R = never> = (
   body: (world: World) => Effect.Effect<unknown, unknown, CacheStore | Scope.Scope | R>
 ) => void
 
-/** Entries that live exactly as long as they are fresh; what tests of other policies say otherwise. */
-const plain = { jitter: 0, staleIfError: 0 }
+/**
+ * Entries that live exactly as long as they are fresh, and leases that need no renewal although a test moves the
+ * clock faster than its store answers; what tests of other policies say otherwise.
+ */
+const plain = { jitter: 0, staleIfError: 0, leaseDuration: "1 day" } as const
 
 let namespaces = 0
 
@@ -132,7 +138,11 @@ const makeNode = (
       Layer.succeed(CacheStore, store),
       Layer.succeed(InvalidationBus, bus),
       Layer.succeed(MemoryCache, memory),
-      CacheConfig.layerOf({ ...config, policy: { ...plain, ...policy } })
+      CacheConfig.layerOf({
+        ...config,
+        store: { accessInterval: Duration.infinity, ...config.store },
+        policy: { ...plain, ...policy }
+      })
     )
     const cache = yield* Scope.provide(
       build(TieredCache, Layer.fresh(TieredCache.layerParts.pipe(Layer.provide(parts)))),
@@ -189,9 +199,21 @@ const watched = (
         rows.map(({ key }) => key),
         store.write(namespace, rows)
       ),
-    remove: (namespace, keys) => watch("remove", keys, store.remove(namespace, keys)),
+    remove: (namespace, keys, keepsStale) => watch("remove", keys, store.remove(namespace, keys, keepsStale)),
+    removeTagged: (namespace, tags, keepsStale) =>
+      watch("removeTagged", [], store.removeTagged(namespace, tags, keepsStale)),
+    removeMatching: (namespace, pattern, keepsStale) =>
+      watch("removeMatching", [], store.removeMatching(namespace, pattern, keepsStale)),
     clear: (namespace) => watch("clear", [], store.clear(namespace)),
     clearAll: Effect.suspend(() => watch("clearAll", [], store.clearAll)),
+    acquire: (namespace, keys, lease) =>
+      watch(
+        "acquire",
+        keys.map(({ key }) => key),
+        store.acquire(namespace, keys, lease)
+      ),
+    renew: (namespace, keys, lease) => watch("renew", keys, store.renew(namespace, keys, lease)),
+    release: (namespace, keys, owner) => watch("release", keys, store.release(namespace, keys, owner)),
     afterCommit: (effect) => store.afterCommit(Effect.andThen(pause("before", "afterCommit"), effect))
   }
 }
@@ -202,13 +224,19 @@ export const absent: CacheStore["Service"] = {
   inTransaction: () => false,
   afterCommit: (effect) => effect,
   read: (_, keys) =>
-    Effect.succeed(keys.map(() => ({ _tag: "NoRow", fence: { version: 0, generation: 0, takenAt: 0 } }) as const)),
+    Effect.succeed(keys.map(() => ({ _tag: "NoRow", fence: { version: 0, snapshot: "", takenAt: 0 } }) as const)),
   fill: (_, rows) => Effect.succeed(rows.map(() => true)),
   rearm: () => Effect.void,
   write: () => Effect.void,
   remove: (_, keys) => Effect.succeed(keys.map(() => false)),
+  removeTagged: () => Effect.succeed(0),
+  removeMatching: () => Effect.succeed(0),
   clear: () => Effect.succeed(0),
   clearAll: Effect.succeed(0),
+  acquire: (_, keys) => Effect.succeed(keys.map(() => ({ _tag: "Granted" }) as const)),
+  renew: () => Effect.void,
+  release: () => Effect.void,
+  touch: () => Effect.void,
   scan: () => Stream.empty,
   sweep: () => Effect.succeed(0),
   ping: Effect.void
@@ -217,6 +245,13 @@ export const absent: CacheStore["Service"] = {
 /** Runs the effect in a fiber of its own as far as it comes at once. */
 export const start = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
   Effect.forkChild(effect, { startImmediately: true })
+
+/** Ends when the store of this node is well and has been told of all that was pending. Steps are shorter than its timeouts. */
+export const told = ({ cache }: CacheNode, advance: World["advance"]): Effect.Effect<void> =>
+  Effect.andThen(advance("1 second"), cache.health).pipe(
+    Effect.repeat({ until: ({ status }) => status === "Up" }),
+    Effect.asVoid
+  )
 
 /** A loader that counts its runs and ends when it is told to. */
 export interface Controlled<A, E = never> {

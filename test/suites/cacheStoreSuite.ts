@@ -1,20 +1,35 @@
 /**
  * What every `CacheStore` promises. `advance` moves the store's clock.
  *
- * The last test runs random calls against a model that knows neither versions nor
- * generations: it remembers when each key last changed.
+ * Here are rows and their fences; `storeChangeSuite` has what is changed by tag, by
+ * pattern and in part, `storeLeaseSuite` leases and notes of use, `storeModelSuite`
+ * random calls.
  */
 import { assert, layer as layerOf } from "@effect/vitest"
 import { Duration, Effect, type Layer, Stream } from "effect"
 import * as fc from "fast-check"
-import { CacheStore, type Fence, type NewRow, type NoRow, type StoredRow } from "../../src/CacheStore.ts"
-import { escapeKeyText } from "../../src/JsonText.ts"
+import { CacheStore, type Fence } from "../../src/CacheStore.ts"
+import { changeSuite } from "./storeChangeSuite.ts"
+import { leaseSuite } from "./storeLeaseSuite.ts"
+import { modelSuite } from "./storeModelSuite.ts"
+import {
+  type Advance,
+  assertNear,
+  documentOf,
+  fenced,
+  kinds,
+  load,
+  longTexts,
+  namespace,
+  oddTexts,
+  rearm,
+  retries,
+  row,
+  type Store,
+  type StoreTest
+} from "./storeRows.ts"
 
-export const suite = <R, E>(
-  name: string,
-  layer: Layer.Layer<CacheStore | R, E>,
-  advance: (millis: number) => Effect.Effect<unknown, unknown, R>
-) =>
+export const suite = <R, E>(name: string, layer: Layer.Layer<CacheStore | R, E>, advance: Advance<R>) =>
   layerOf(layer, { timeout: "60 seconds" })(`CacheStore: ${name}`, (it) => {
     it.effect("a row comes back as the document that was written", () =>
       Effect.gen(function* () {
@@ -100,7 +115,7 @@ export const suite = <R, E>(
         assert(b?._tag === "Row" && b.timeToLive <= 0)
         assertNear(b.staleTimeToLive, 60_000)
         yield* advance(60_000)
-        assert.deepStrictEqual(yield* tags(store, ns, ["a", "stale from the start"]), ["Row", "NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, ns, ["a", "stale from the start"]), ["Row", "NoRow"])
         yield* advance(20_000)
         const a = yield* load(store, ns, "a")
         assert(a._tag === "Row")
@@ -109,7 +124,7 @@ export const suite = <R, E>(
         assertNear(a.timeToLive, -20_000)
         assertNear(a.staleTimeToLive, 40_000)
         yield* advance(40_000)
-        assert.deepStrictEqual(yield* tags(store, ns, ["a"]), ["NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, ns, ["a"]), ["NoRow"])
       })
     )
 
@@ -153,13 +168,13 @@ export const suite = <R, E>(
         const store = yield* CacheStore
         const ns = namespace()
         yield* store.write(ns, [row("a", 1, { timeToLive: 60_000 }), row("b", 1, { timeToLive: 0 })])
-        assert.deepStrictEqual(yield* tags(store, ns, ["a", "b"]), ["Row", "NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, ns, ["a", "b"]), ["Row", "NoRow"])
         yield* advance(60_000)
-        assert.deepStrictEqual(yield* tags(store, ns, ["a", "b"]), ["NoRow", "NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, ns, ["a", "b"]), ["NoRow", "NoRow"])
       })
     )
 
-    it.effect("answers come in the order of the request, one for each key asked", () =>
+    it.effect("answers come in the order of the request, one for each key asked (C76)", () =>
       Effect.gen(function* () {
         const store = yield* CacheStore
         const ns = namespace()
@@ -185,7 +200,7 @@ export const suite = <R, E>(
       Effect.gen(function* () {
         const store = yield* CacheStore
         const ns = namespace()
-        const read = tags(store, ns, ["a"])
+        const read = kinds(store, ns, ["a"])
         const write = store.write(ns, [row("a", 1)])
         assert.deepStrictEqual(yield* read, ["NoRow"])
         yield* write
@@ -302,7 +317,7 @@ export const suite = <R, E>(
       })
     )
 
-    it.effect("a fill of many keys says for each whether it was stored", () =>
+    it.effect("a fill of many keys says for each whether it was stored (C77)", () =>
       Effect.gen(function* () {
         const store = yield* CacheStore
         const ns = namespace()
@@ -315,7 +330,7 @@ export const suite = <R, E>(
       })
     )
 
-    it.effect("remove says for each key whether a live row was there", () =>
+    it.effect("remove says for each key whether a live row was there (C78)", () =>
       Effect.gen(function* () {
         const store = yield* CacheStore
         const ns = namespace()
@@ -332,13 +347,13 @@ export const suite = <R, E>(
         const none = keys.map(() => false)
         assert.deepStrictEqual(yield* store.remove(ns, keys), none)
         assert.deepStrictEqual(
-          yield* tags(store, ns, keys),
+          yield* kinds(store, ns, keys),
           keys.map(() => "NoRow")
         )
       })
     )
 
-    it.effect("clear counts the live rows of its namespace and leaves the others alone", () =>
+    it.effect("clear counts the live rows of its namespace and leaves the others alone (C78)", () =>
       Effect.gen(function* () {
         const store = yield* CacheStore
         const [ns, other] = [namespace(), namespace()]
@@ -354,8 +369,8 @@ export const suite = <R, E>(
         yield* advance(2000)
         assert.strictEqual(yield* store.clear(ns), 2)
         assert.strictEqual(yield* store.clear(ns), 0)
-        assert.deepStrictEqual(yield* tags(store, ns, ["a", "b", "c"]), ["NoRow", "NoRow", "NoRow"])
-        assert.deepStrictEqual(yield* tags(store, other, ["a", "b", "c"]), ["Row", "Row", "NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, ns, ["a", "b", "c"]), ["NoRow", "NoRow", "NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, other, ["a", "b", "c"]), ["Row", "Row", "NoRow"])
         yield* store.write(ns, [row("a", 2)])
         assert.strictEqual(documentOf(yield* load(store, ns, "a")), 2)
         assert.strictEqual(yield* store.clear(ns), 1)
@@ -373,13 +388,13 @@ export const suite = <R, E>(
         yield* store.write(other, [row("a", 1), row("b", 1, { timeToLive: 0, staleFor: 60_000 })])
         assert.strictEqual(yield* store.clearAll, 3)
         assert.strictEqual(yield* store.clearAll, 0)
-        assert.deepStrictEqual(yield* tags(store, other, ["a", "b"]), ["NoRow", "NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, other, ["a", "b"]), ["NoRow", "NoRow"])
         yield* store.write(ns, [row("a", 2)])
         assert.strictEqual(documentOf(yield* load(store, ns, "a")), 2)
       })
     )
 
-    it.effect("any string is a namespace and a key of its own", () =>
+    it.effect("any string is a namespace and a key of its own (C73, C75)", () =>
       Effect.gen(function* () {
         const store = yield* CacheStore
         const prefix = namespace()
@@ -615,7 +630,7 @@ export const suite = <R, E>(
           assert.isAtLeast(endless.retryAfter, 3_500_000)
         }
         yield* advance(60_000)
-        assert.deepStrictEqual(yield* tags(store, ns, ["a"]), ["NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, ns, ["a"]), ["NoRow"])
       })
     )
 
@@ -658,14 +673,14 @@ export const suite = <R, E>(
         yield* store.remove(ns, ["removed"])
         yield* rearm(store, ns, keys, 60_000)
         assert.deepStrictEqual(
-          yield* tags(store, ns, keys),
+          yield* kinds(store, ns, keys),
           keys.map(() => "NoRow")
         )
         assert.deepStrictEqual(yield* retries(store, other, ["elsewhere"]), [0])
         const cleared = yield* load(store, other, "elsewhere")
         yield* store.clear(other)
         yield* store.rearm(other, [{ key: "elsewhere", fence: cleared.fence, retryAfter: 60_000 }])
-        assert.deepStrictEqual(yield* tags(store, other, ["elsewhere"]), ["NoRow"])
+        assert.deepStrictEqual(yield* kinds(store, other, ["elsewhere"]), ["NoRow"])
       })
     )
 
@@ -677,7 +692,6 @@ export const suite = <R, E>(
         const { fence } = yield* load(store, ns, "k")
         yield* store.rearm(ns, [{ key: "k", fence, retryAfter: 30_000 }])
         const after = yield* load(store, ns, "k")
-        assert.deepStrictEqual({ ...after.fence, takenAt: 0 }, { ...fence, takenAt: 0 })
         assert.deepStrictEqual(yield* store.fill(ns, [fenced(row("k", "new"), fence)]), [true])
         assert.deepStrictEqual(yield* store.fill(ns, [fenced(row("k", "late"), after.fence)]), [false])
         assert.strictEqual(documentOf(yield* load(store, ns, "k")), "new")
@@ -767,7 +781,7 @@ export const suite = <R, E>(
       })
     )
 
-    it.effect("sweep removes what is dead, no more than it was told, and nothing else", () =>
+    it.effect("sweep removes what is dead, no more than it was told, and nothing else (C71)", () =>
       Effect.gen(function* () {
         const store = yield* CacheStore
         yield* store.clearAll
@@ -792,357 +806,18 @@ export const suite = <R, E>(
         assert.strictEqual(yield* store.sweep(100), 1)
         assert.strictEqual(yield* store.sweep(100), 0)
         const keys = ["short", "stale", "stale for good", "long", "endless"]
-        assert.deepStrictEqual(yield* tags(store, ns, keys), ["NoRow", "Row", "Row", "Row", "Row"])
+        assert.deepStrictEqual(yield* kinds(store, ns, keys), ["NoRow", "Row", "Row", "Row", "Row"])
         yield* advance(40_000)
         assert.strictEqual(yield* store.sweep(100), 1)
-        assert.deepStrictEqual(yield* tags(store, ns, keys), ["NoRow", "NoRow", "Row", "Row", "Row"])
+        assert.deepStrictEqual(yield* kinds(store, ns, keys), ["NoRow", "NoRow", "Row", "Row", "Row"])
         const { fence } = yield* load(store, ns, "short")
         assert.deepStrictEqual(yield* store.fill(ns, [fenced(row("short", 2), fence)]), [true])
       })
     )
 
-    it.effect("random calls are answered as a model that remembers every change answers them", () =>
-      Effect.gen(function* () {
-        const store = yield* CacheStore
-        const run = Effect.runPromiseWith(yield* Effect.context<R>())
-        yield* Effect.promise(() =>
-          fc.assert(
-            fc.asyncProperty(fc.array(calls, { minLength: 5, maxLength: 30 }), (calls) =>
-              run(againstModel(store, advance, calls))
-            ),
-            { numRuns: 100 }
-          )
-        )
-      })
-    )
-  })
-
-type Store = CacheStore["Service"]
-
-let namespaces = 0
-const namespace = () => `ns${++namespaces} `
-
-const row = (key: string, document: unknown, options?: Partial<NewRow>): NewRow => {
-  const data = JSON.stringify(document)
-  return {
-    key,
-    data,
-    size: Buffer.byteLength(data),
-    schemaVersion: 1,
-    timeToLive: 3_600_000,
-    staleFor: 0,
-    loadTime: 0,
-    isFailure: false,
-    validators: {},
-    tags: [],
-    ...options
-  }
-}
-
-const fenced = (row: NewRow, fence: Fence) => ({ ...row, fence })
-
-const load = (store: Store, ns: string, key: string) => Effect.map(store.read(ns, [key]), (rows) => rows[0]!)
-
-const tags = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
-  Effect.map(store.read(ns, keys), (rows) => rows.map(({ _tag }) => _tag))
-
-/** How long each row asks not to be loaded anew. */
-const retries = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
-  Effect.map(store.read(ns, keys), (rows) => rows.map((row) => (row._tag === "Row" ? row.retryAfter : undefined)))
-
-/** As one who reads the rows now and whose loads fail. */
-const rearm = (store: Store, ns: string, keys: ReadonlyArray<string>, retryAfter: number) =>
-  Effect.flatMap(store.read(ns, keys), (rows) =>
-    store.rearm(
-      ns,
-      rows.map(({ fence }, i) => ({ key: keys[i]!, fence, retryAfter }))
-    )
-  )
-
-const documentOf = (row: StoredRow | NoRow): unknown => (row._tag === "Row" ? JSON.parse(row.data) : undefined)
-
-const assertNear = (actual: number, expected: number) =>
-  assert.isTrue(Math.abs(actual - expected) <= 5000, `${actual} is not near ${expected}`)
-
-const oddTexts = [
-  "",
-  " ",
-  "a",
-  "A",
-  "%",
-  "_",
-  "a%",
-  "a_",
-  "\\",
-  "\\\\",
-  "*",
-  "?",
-  "[a]",
-  "'",
-  "''",
-  '"',
-  "$1",
-  "--",
-  ";",
-  ":",
-  "é",
-  "e\u0301",
-  "😀",
-  "\ufffd",
-  "\u0001",
-  "\t\n",
-  "__proto__",
-  escapeKeyText("\u0000"),
-  escapeKeyText("\u001a0000"),
-  escapeKeyText("\ud800")
-]
-
-// The limit of the stored form is 1024 bytes: at it, over it, differing after it,
-// with a code point across it, and the stored form of a long key as a key itself.
-const longTexts = [
-  "x".repeat(1023),
-  "x".repeat(1024),
-  "x".repeat(1025),
-  "x".repeat(10_240),
-  `${"x".repeat(10_240)}y`,
-  `${"x".repeat(10_239)}y`,
-  `${"x".repeat(1023)}é`,
-  `${"x".repeat(1023)}è`,
-  `${"x".repeat(1022)}é`,
-  "😀".repeat(256),
-  `${"😀".repeat(256)}a`,
-  `${"😀".repeat(256)}b`,
-  `a${"😀".repeat(256)}`,
-  `a${"😀".repeat(255)}😁`,
-  `${"x".repeat(1024)}:sha256:66c38dc8b6bf3a5a5ae5ca3ff1e2d8e5e4bbd6bb9ba95c9dd5ee4bdf8d6d1a2e`
-]
-
-type Call =
-  | { readonly _tag: "Read" | "Remove"; readonly ns: number; readonly keys: ReadonlyArray<string> }
-  | {
-      readonly _tag: "Fill"
-      readonly ns: number
-      readonly keys: ReadonlyArray<string>
-      readonly timeToLive: number
-      readonly staleFor: number
-      readonly fence: number
-    }
-  | {
-      readonly _tag: "Rearm"
-      readonly ns: number
-      readonly keys: ReadonlyArray<string>
-      readonly retryAfter: number
-      readonly fence: number
-    }
-  | {
-      readonly _tag: "Write"
-      readonly ns: number
-      readonly keys: ReadonlyArray<string>
-      readonly timeToLive: number
-      readonly staleFor: number
-    }
-  | { readonly _tag: "Clear" | "Scan"; readonly ns: number }
-  | { readonly _tag: "ClearAll" }
-  | { readonly _tag: "Sweep"; readonly limit: number }
-  | { readonly _tag: "Advance"; readonly millis: number }
-
-const anyNamespace = fc.nat({ max: 1 })
-const anyKeys = fc.uniqueArray(fc.constantFrom("a", "b", "c", "x".repeat(2000)), { minLength: 1, maxLength: 4 })
-const anyLife = fc.constantFrom(60_000, 600_000, 3_600_000, Infinity)
-const anyReserve = fc.constantFrom(0, 0, 600_000, 1_200_000, Infinity)
-
-const calls: fc.Arbitrary<Call> = fc.oneof(
-  { arbitrary: fc.record({ _tag: fc.constant("Read" as const), ns: anyNamespace, keys: anyKeys }), weight: 5 },
-  {
-    arbitrary: fc.record({
-      _tag: fc.constant("Fill" as const),
-      ns: anyNamespace,
-      keys: anyKeys,
-      timeToLive: anyLife,
-      staleFor: anyReserve,
-      fence: fc.nat({ max: 3 })
-    }),
-    weight: 6
-  },
-  {
-    arbitrary: fc.record({
-      _tag: fc.constant("Rearm" as const),
-      ns: anyNamespace,
-      keys: anyKeys,
-      retryAfter: fc.constantFrom(200_000, 1_000_000),
-      fence: fc.nat({ max: 3 })
-    }),
-    weight: 4
-  },
-  {
-    arbitrary: fc.record({
-      _tag: fc.constant("Write" as const),
-      ns: anyNamespace,
-      keys: anyKeys,
-      timeToLive: anyLife,
-      staleFor: anyReserve
-    }),
-    weight: 2
-  },
-  { arbitrary: fc.record({ _tag: fc.constant("Remove" as const), ns: anyNamespace, keys: anyKeys }), weight: 3 },
-  { arbitrary: fc.record({ _tag: fc.constantFrom("Clear" as const, "Scan" as const), ns: anyNamespace }), weight: 2 },
-  { arbitrary: fc.record({ _tag: fc.constant("ClearAll" as const) }), weight: 1 },
-  { arbitrary: fc.record({ _tag: fc.constant("Sweep" as const), limit: fc.constantFrom(1, 1000) }), weight: 2 },
-  {
-    arbitrary: fc.record({ _tag: fc.constant("Advance" as const), millis: fc.constantFrom(90_000, 400_000, 700_000) }),
-    weight: 2
-  }
-)
-
-interface Entry {
-  readonly document: number
-  readonly expiresAt: number
-  readonly staleUntil: number
-  readonly retryAt: number
-}
-
-// The time of the store may run on while the calls are made; the model's does not.
-const assertClose = (actual: number, expected: number) =>
-  assert.isTrue(actual === expected || Math.abs(actual - expected) < 20_000, `${actual} is not close to ${expected}`)
-
-const idOf = (ns: number, key: string) => `${ns} ${key}`
-
-interface SeenFence {
-  readonly fence: Fence
-  readonly tick: number
-  readonly at: number
-}
-
-const againstModel = <R>(
-  store: Store,
-  advance: (millis: number) => Effect.Effect<unknown, unknown, R>,
-  calls: ReadonlyArray<Call>
-) =>
-  Effect.gen(function* () {
-    const names = [namespace(), namespace()]
-    const entries = new Map<string, Entry>()
-    const changed = new Map<string, number>()
-    const seen = new Map<string, Array<SeenFence>>()
-    let tick = 0
-    let time = 0
-    const live = (id: string) => {
-      const entry = entries.get(id)
-      return entry !== undefined && entry.staleUntil > time ? entry : undefined
-    }
-    const stored = (document: number, { staleFor, timeToLive }: Pick<NewRow, "staleFor" | "timeToLive">): Entry => {
-      const expiresAt = time + timeToLive
-      return { document, expiresAt, staleUntil: expiresAt + staleFor, retryAt: 0 }
-    }
-    const liveIds = (ns: number) => [...entries.keys()].filter((id) => id.startsWith(`${ns} `) && live(id))
-    const change = (id: string, entry: Entry | undefined) => {
-      changed.set(id, ++tick)
-      if (entry === undefined) entries.delete(id)
-      else entries.set(id, entry)
-    }
-    const clear = (ns: number) => {
-      const count = liveIds(ns).length
-      for (const id of [...seen.keys(), ...entries.keys()]) if (id.startsWith(`${ns} `)) change(id, undefined)
-      return count
-    }
-    // The clear of other tests' namespaces would be counted too.
-    yield* store.clearAll
-
-    for (const call of calls) {
-      switch (call._tag) {
-        case "Read": {
-          for (const [i, row] of (yield* store.read(names[call.ns]!, call.keys)).entries()) {
-            const id = idOf(call.ns, call.keys[i]!)
-            const entry = live(id)
-            assert.strictEqual(documentOf(row), entry?.document)
-            if (row._tag === "Row" && entry !== undefined) {
-              assertClose(row.timeToLive, entry.expiresAt - time)
-              assertClose(row.staleTimeToLive, entry.staleUntil - time)
-              assertClose(row.retryAfter, Math.max(0, entry.retryAt - time))
-            }
-            seen.set(id, [{ fence: row.fence, tick, at: time }, ...(seen.get(id) ?? [])])
-          }
-          break
-        }
-        case "Fill": {
-          const chosen = call.keys.flatMap((key) => {
-            const fences = (seen.get(idOf(call.ns, key)) ?? []).filter(({ at }) => at > time - 600_000)
-            const fence = fences[Math.min(call.fence, fences.length - 1)]
-            return fence === undefined ? [] : [{ key, fence, document: ++tick }]
-          })
-          const filled = yield* store.fill(
-            names[call.ns]!,
-            chosen.map(({ key, fence, document }) =>
-              fenced(row(key, document, { timeToLive: call.timeToLive, staleFor: call.staleFor }), fence.fence)
-            )
-          )
-          for (const [i, { key, fence, document }] of chosen.entries()) {
-            const id = idOf(call.ns, key)
-            assert.strictEqual(filled[i], (changed.get(id) ?? 0) <= fence.tick, `fill of ${key}`)
-            if (filled[i] === true) change(id, stored(document, call))
-          }
-          break
-        }
-        case "Rearm": {
-          const chosen = call.keys.flatMap((key) => {
-            const fences = seen.get(idOf(call.ns, key)) ?? []
-            const fence = fences[Math.min(call.fence, fences.length - 1)]
-            return fence === undefined ? [] : [{ key, fence }]
-          })
-          yield* store.rearm(
-            names[call.ns]!,
-            chosen.map(({ key, fence: { fence } }) => ({ key, fence, retryAfter: call.retryAfter }))
-          )
-          for (const { key, fence } of chosen) {
-            const id = idOf(call.ns, key)
-            const entry = live(id)
-            if (entry === undefined || (changed.get(id) ?? 0) > fence.tick) continue
-            entries.set(id, { ...entry, retryAt: Math.min(entry.staleUntil, time + call.retryAfter) })
-          }
-          break
-        }
-        case "Write": {
-          const document = ++tick
-          yield* store.write(
-            names[call.ns]!,
-            call.keys.map((key) => row(key, document, { timeToLive: call.timeToLive, staleFor: call.staleFor }))
-          )
-          for (const key of call.keys) change(idOf(call.ns, key), stored(document, call))
-          break
-        }
-        case "Remove": {
-          assert.deepStrictEqual(
-            yield* store.remove(names[call.ns]!, call.keys),
-            call.keys.map((key) => live(idOf(call.ns, key)) !== undefined)
-          )
-          for (const key of call.keys) change(idOf(call.ns, key), undefined)
-          break
-        }
-        case "Clear": {
-          assert.strictEqual(yield* store.clear(names[call.ns]!), clear(call.ns))
-          break
-        }
-        case "ClearAll": {
-          assert.strictEqual(yield* store.clearAll, clear(0) + clear(1))
-          break
-        }
-        case "Scan": {
-          const rows = yield* Stream.runCollect(store.scan(names[call.ns]!))
-          assert.deepStrictEqual(
-            rows.map(({ key }) => idOf(call.ns, key)),
-            liveIds(call.ns).toSorted()
-          )
-          break
-        }
-        case "Sweep": {
-          const removed = yield* store.sweep(call.limit)
-          assert.isTrue(removed >= 0 && removed <= call.limit)
-          break
-        }
-        case "Advance": {
-          yield* advance(call.millis)
-          time += call.millis
-          break
-        }
-      }
-    }
+    const test: StoreTest<R> = (name, body) =>
+      it.effect(name, () => Effect.flatMap(CacheStore, (store) => body(store, namespace())))
+    changeSuite(test, advance)
+    leaseSuite(test, advance)
+    modelSuite(test, advance)
   })

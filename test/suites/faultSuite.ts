@@ -5,9 +5,9 @@ import { TestClock } from "effect/testing"
 import type { CacheConfigInput } from "../../src/CacheConfig.ts"
 import type { CacheError } from "../../src/CacheError.ts"
 import { CacheStore } from "../../src/CacheStore.ts"
-import type { Namespace } from "../../src/index.ts"
 import { breakable, type Fault, slowness } from "./brokenStore.ts"
 import { type CacheNode, controlled, counting, start, type Test, type World } from "./cacheNode.ts"
+import { type Removal, removals as otherRemovals } from "./removals.ts"
 
 const settings = { store: { readTimeout: "500 millis", writeTimeout: "2 seconds" } } as const
 
@@ -33,16 +33,20 @@ const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
 const reasonOf = (exit: Exit.Exit<unknown, unknown>) =>
   Exit.isFailure(exit) ? (Cause.squash(exit.cause) as CacheError).reason._tag : "none"
 
-const removals: Record<
-  string,
-  (node: CacheNode, ns: Namespace.Namespace<string, number>) => Effect.Effect<unknown, CacheError>
-> = {
-  invalidate: ({ cache }, ns) => cache.invalidate(ns, "a"),
-  invalidateMany: ({ cache }, ns) => cache.invalidateMany(ns, ["a", "b"]),
-  clear: ({ cache }, ns) => cache.clear(ns),
-  clearAll: ({ cache }) => cache.clearAll,
-  "set with timeToLive 0": ({ cache }, ns) => cache.set(ns, "a", 2, { timeToLive: 0 })
+const removals: Readonly<Record<string, Removal>> = {
+  invalidate: (cache, ns) => cache.invalidate(ns, "a"),
+  invalidateMany: (cache, ns) => cache.invalidateMany(ns, ["a", "b"]),
+  clear: (cache, ns) => cache.clear(ns),
+  clearAll: (cache) => cache.clearAll,
+  "set with timeToLive 0": (cache, ns) => cache.set(ns, "a", 2, { timeToLive: 0 }),
+  ...otherRemovals
 }
+
+/** Those that take back key "b" too, if that has the tag. */
+const alsoOfB = new Set(["invalidateMany", "invalidateTags", "expireTags", "clear", "clearAll"])
+
+/** How the store is told of them. */
+const removing = ["remove", "removeTagged", "removeMatching", "clear", "clearAll"] as const
 
 const operationsOf = ({ calls }: CacheNode) => calls.map(({ operation }) => operation)
 
@@ -146,20 +150,20 @@ export const faultSuite = (test: Test): void => {
       test(`C45 ${name} that the store ${fault === "late" ? "did and did not confirm" : fault} is a CacheError, and empties memory everywhere all the same`, (world) =>
         Effect.gen(function* () {
           const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
-          yield* a.cache.set(ns, "a", 1)
+          yield* a.cache.set(ns, "a", 1, { tags: ["t"] })
           yield* b.cache.get(ns, "a")
           const { began, end, loader } = controlled<number>()
-          const load = yield* start(a.cache.getOrSet(ns, "b", loader))
+          const load = yield* start(a.cache.getOrSet(ns, "b", loader, { tags: ["t"] }))
           yield* began
           breakStore(fault)
-          assert.strictEqual(reasonOf(yield* inTime(remove(a, ns))), reasons[fault])
+          assert.strictEqual(reasonOf(yield* inTime(remove(a.cache, ns))), reasons[fault])
           assert.strictEqual(a.memory.entries + b.memory.entries, 0)
           mend()
           yield* end(Exit.succeed(5))
           assert.strictEqual(yield* Fiber.join(load), 5)
-          const covered = name !== "invalidate" && name !== "set with timeToLive 0"
+          const left = alsoOfB.has(name) ? Option.none() : Option.some(5)
           for (const { cache } of [a, b]) {
-            assert.deepStrictEqual(yield* cache.get(ns, "b"), covered ? Option.none() : Option.some(5))
+            assert.deepStrictEqual(yield* cache.get(ns, "b"), left)
           }
           const { clears, invalidations } = yield* a.cache.statsOf(ns)
           assert.deepStrictEqual({ clears, invalidations }, { clears: 0, invalidations: 0 })
@@ -224,9 +228,9 @@ export const faultSuite = (test: Test): void => {
     test(`C45 C46 until ${name} that failed is done, its process does not read the old row back; when it is, all hear of it again`, (world) =>
       Effect.gen(function* () {
         const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
-        yield* a.cache.set(ns, "a", 1)
-        breakStore("fails", "remove", "clear", "clearAll")
-        assert.strictEqual(reasonOf(yield* Effect.exit(remove(a, ns))), "StoreUnavailable")
+        yield* a.cache.set(ns, "a", 1, { tags: ["t"] })
+        breakStore("fails", ...removing)
+        assert.strictEqual(reasonOf(yield* Effect.exit(remove(a.cache, ns))), "StoreUnavailable")
         yield* world.advance("10 seconds")
         assert.deepStrictEqual(yield* a.cache.get(ns, "a"), Option.none())
         assert.deepStrictEqual(yield* a.cache.getMany(ns, ["a"]), [Option.none()])
@@ -245,9 +249,9 @@ export const faultSuite = (test: Test): void => {
     test(`C45 ${name} that is interrupted counts as not told, and is done in the background`, (world) =>
       Effect.gen(function* () {
         const { a, b, break: breakStore, mend, ns } = yield* nodes(world)
-        yield* a.cache.set(ns, "a", 1)
-        breakStore("hangs", "remove", "clear", "clearAll")
-        const removal = yield* start(remove(a, ns))
+        yield* a.cache.set(ns, "a", 1, { tags: ["t"] })
+        breakStore("hangs", ...removing)
+        const removal = yield* start(remove(a.cache, ns))
         yield* Fiber.interrupt(removal)
         mend()
         assert.deepStrictEqual(yield* a.cache.get(ns, "a"), Option.none())

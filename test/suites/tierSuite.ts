@@ -113,7 +113,7 @@ export const tierSuite = (test: Test): void => {
         { skip: ["memory"], calls: ["read", "fill"], entries: 0 },
         { skip: "store", calls: [], entries: 1 },
         { skip: ["memory", "store"], calls: [], entries: 0 },
-        { skip: [], calls: ["read", "fill"], entries: 1 }
+        { skip: [], calls: ["read", "acquire", "fill"], entries: 1 }
       ]
       for (const [i, { calls, entries, skip }] of cases.entries()) {
         const a = yield* node()
@@ -151,7 +151,7 @@ export const tierSuite = (test: Test): void => {
     [["memory", "storeRead"], "cached", "3 loader", "read fill", 1, 3],
     [["memoryRead", "store"], "cached", "3 loader", "", 3, 2],
     [["memory", "store"], "cached", "3 loader", "", 1, 2],
-    [[], "absent", "3 loader", "read fill", 3, 3],
+    [[], "absent", "3 loader", "read acquire fill", 3, 3],
     ["memory", "absent", "3 loader", "read fill", undefined, 3],
     ["memoryRead", "absent", "3 loader", "read fill", 3, 3],
     ["memoryWrite", "absent", "3 loader", "read fill", undefined, 3],
@@ -386,7 +386,7 @@ export const tierSuite = (test: Test): void => {
       assert.strictEqual((yield* Effect.flip(cache.getOrSet(strict, "a", half))).reason._tag, "EncodeFailed")
       assert.strictEqual((yield* Effect.flip(cache.set(ns, "a", 0.5))).reason._tag, "EncodeFailed")
       assert.strictEqual(memory.entries, 0)
-      assert.deepStrictEqual(new Set(calls.map(({ operation }) => operation)), new Set(["read"]))
+      assert.deepStrictEqual(new Set(calls.map(({ operation }) => operation)), new Set(["read", "acquire", "release"]))
       const { loadSuccess, sets, unencodable } = yield* cache.statsOf(ns)
       assert.deepStrictEqual({ loadSuccess, sets, unencodable }, { loadSuccess: 2, sets: 0, unencodable: 2 })
     }))

@@ -6,12 +6,16 @@ import type { CacheStore } from "../../src/CacheStore.ts"
 import { bulkSuite } from "./bulkSuite.ts"
 import { bothTiers, inWorld, type Test, type Topology } from "./cacheNode.ts"
 import { clusterSuite } from "./clusterSuite.ts"
+import { expireSuite, sharedExpireSuite } from "./expireSuite.ts"
 import { failureSuite, sharedFailureSuite } from "./failureSuite.ts"
 import { flightSuite } from "./flightSuite.ts"
 import { keySuite, listSuite } from "./keySuite.ts"
+import { leaseSuite } from "./leaseSuite.ts"
+import { patternSuite, sharedPatternSuite } from "./patternSuite.ts"
 import { readSuite } from "./readSuite.ts"
 import { refreshSuite } from "./refreshSuite.ts"
 import { sharedStaleSuite, staleSuite, tieredStaleSuite } from "./staleSuite.ts"
+import { sharedTagSuite, tagSuite } from "./tagSuite.ts"
 import { tierSuite } from "./tierSuite.ts"
 import { timeoutSuite } from "./timeoutSuite.ts"
 
@@ -49,6 +53,9 @@ export const suite = <R, E>(backend: Backend<R, E>, more?: (test: Test<R>) => vo
         failureSuite(test)
         timeoutSuite(test)
         refreshSuite(test)
+        tagSuite(test)
+        patternSuite(test)
+        expireSuite(test)
         if (topology.store) {
           listSuite(test)
           sharedStaleSuite(test)
@@ -60,6 +67,13 @@ export const suite = <R, E>(backend: Backend<R, E>, more?: (test: Test<R>) => vo
         }
       })
     }
-    describe("two nodes", () => clusterSuite(testWith(bothTiers)))
+    describe("two nodes", () => {
+      const test = testWith(bothTiers)
+      clusterSuite(test)
+      sharedTagSuite(test)
+      sharedPatternSuite(test)
+      sharedExpireSuite(test)
+    })
+    describe("leases", () => leaseSuite(testWith(bothTiers)))
     if (more !== undefined) describe("beyond that", () => more(testWith(bothTiers)))
   })

@@ -3,29 +3,29 @@ import { PgClient } from "@effect/sql-pg"
 import { assert } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Option, Schema } from "effect"
 import { openFences } from "../support/invariants.ts"
-import { type CacheNode, controlled, start, type Test } from "./cacheNode.ts"
+import { controlled, start, type Test } from "./cacheNode.ts"
+import { type Removal, removals } from "./removals.ts"
 
 const rollback = Effect.fail("rolled back")
 
 export const transactionSuite = (test: Test<PgClient.PgClient>): void => {
-  const changes = {
+  interface Change {
+    readonly change: Removal
+    readonly after: Option.Option<number>
+  }
+
+  const removing = (change: Removal): Change => ({ change, after: Option.none() })
+
+  const changes: Record<string, Change> = {
     set: { change: (cache, ns) => cache.set(ns, "a", 2), after: Option.some(2) },
     setMany: { change: (cache, ns) => cache.setMany(ns, [["a", 2]]), after: Option.some(2) },
-    "set with timeToLive 0": { change: (cache, ns) => cache.set(ns, "a", 2, { timeToLive: 0 }), after: Option.none() },
-    invalidate: { change: (cache, ns) => cache.invalidate(ns, "a"), after: Option.none() },
-    invalidateMany: { change: (cache, ns) => cache.invalidateMany(ns, ["a", "b"]), after: Option.none() },
-    clear: { change: (cache, ns) => cache.clear(ns), after: Option.none() },
-    clearAll: { change: (cache) => cache.clearAll, after: Option.none() }
-  } satisfies Record<
-    string,
-    {
-      readonly change: (
-        cache: CacheNode["cache"],
-        ns: Parameters<typeof cache.clear<string, number>>[0]
-      ) => Effect.Effect<unknown, unknown>
-      readonly after: Option.Option<number>
-    }
-  >
+    "set with timeToLive 0": removing((cache, ns) => cache.set(ns, "a", 2, { timeToLive: 0 })),
+    invalidate: removing((cache, ns) => cache.invalidate(ns, "a")),
+    invalidateMany: removing((cache, ns) => cache.invalidateMany(ns, ["a", "b"])),
+    ...Object.fromEntries(Object.entries(removals).map(([name, change]) => [name, removing(change)])),
+    clear: removing((cache, ns) => cache.clear(ns)),
+    clearAll: removing((cache) => cache.clearAll)
+  }
 
   for (const [name, { after, change }] of Object.entries(changes)) {
     test(`${name} in a transaction is seen inside at once, by everyone else after the commit`, ({ namespace, node }) =>
@@ -33,7 +33,7 @@ export const transactionSuite = (test: Test<PgClient.PgClient>): void => {
         const sql = yield* PgClient.PgClient
         const [a, b] = [yield* node(), yield* node()]
         const ns = namespace({ value: Schema.Int })
-        yield* a.cache.set(ns, "a", 1)
+        yield* a.cache.set(ns, "a", 1, { tags: ["t"] })
         yield* b.cache.get(ns, "a")
         const changed = Deferred.makeUnsafe<void>()
         const commit = Deferred.makeUnsafe<void>()
@@ -72,7 +72,7 @@ export const transactionSuite = (test: Test<PgClient.PgClient>): void => {
         const sql = yield* PgClient.PgClient
         const [a, b] = [yield* node(), yield* node()]
         const ns = namespace({ value: Schema.Int })
-        yield* a.cache.set(ns, "a", 1)
+        yield* a.cache.set(ns, "a", 1, { tags: ["t"] })
         yield* b.cache.get(ns, "a")
         const transaction = sql.withTransaction(Effect.andThen(change(a.cache, ns), rollback))
         assert.strictEqual(yield* Effect.flip(transaction), "rolled back")
@@ -89,7 +89,7 @@ export const transactionSuite = (test: Test<PgClient.PgClient>): void => {
         const sql = yield* PgClient.PgClient
         const [a, b] = [yield* node(), yield* node()]
         const ns = namespace({ value: Schema.Int })
-        yield* a.cache.set(ns, "a", 1)
+        yield* a.cache.set(ns, "a", 1, { tags: ["t"] })
         yield* b.cache.get(ns, "a")
         yield* sql.withTransaction(
           Effect.gen(function* () {
@@ -110,11 +110,13 @@ export const transactionSuite = (test: Test<PgClient.PgClient>): void => {
     test(`C50 ${name} in a transaction wins over a load that began before the commit`, ({ namespace, node }) =>
       Effect.gen(function* () {
         const sql = yield* PgClient.PgClient
-        const [a, b] = [yield* node(), yield* node()]
+        // Each process is to have a load of its own under way.
+        const config = { policy: { leaseDuration: 0 } }
+        const [a, b] = [yield* node({ config }), yield* node({ config })]
         const ns = namespace({ value: Schema.Int })
         const loads = [controlled<number>(), controlled<number>()]
         const callers = yield* Effect.forEach([a, b], ({ cache }, i) =>
-          start(cache.getOrSet(ns, "a", loads[i]!.loader))
+          start(cache.getOrSet(ns, "a", loads[i]!.loader, { tags: ["t"] }))
         )
         yield* Effect.forEach(loads, ({ began }) => began)
         yield* sql.withTransaction(change(a.cache, ns))
@@ -226,6 +228,42 @@ export const transactionSuite = (test: Test<PgClient.PgClient>): void => {
       assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.some(4))
       yield* sql.withTransaction(Effect.andThen(cache.set(ns, "a", 5), cache.clear(ns)))
       assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.none())
+      for (const remove of Object.values(removals)) {
+        const set = cache.set(ns, "a", 6, { tags: ["t"] })
+        yield* sql.withTransaction(Effect.andThen(remove(cache, ns), set))
+        assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.some(6))
+        yield* sql.withTransaction(Effect.andThen(set, remove(cache, ns)))
+        assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.none())
+      }
+    }))
+
+  test("what is set with a tag after its invalidation in the same transaction is there after the commit", ({
+    namespace,
+    node
+  }) =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const [a, b] = [yield* node(), yield* node()]
+      const ns = namespace({ value: Schema.Int })
+      for (const remove of Object.values(removals)) {
+        for (const key of ["a", "b"]) yield* a.cache.set(ns, key, 1, { tags: ["t"] })
+        yield* sql.withTransaction(
+          Effect.gen(function* () {
+            yield* remove(a.cache, ns)
+            yield* a.cache.setMany(
+              ns,
+              [
+                ["a", 2],
+                ["b", 2]
+              ],
+              { tags: ["t"] }
+            )
+            assert.deepStrictEqual(yield* a.cache.getMany(ns, ["a", "b"]), [Option.some(2), Option.some(2)])
+          })
+        )
+        for (const { cache } of [a, b])
+          assert.deepStrictEqual(yield* cache.getMany(ns, ["a", "b"]), [Option.some(2), Option.some(2)])
+      }
     }))
 
   test("a transaction that is interrupted leaves no trace", ({ namespace, node }) =>

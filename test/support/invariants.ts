@@ -2,30 +2,37 @@
  * What must hold of every cache once nothing is under way.
  *
  * - G7: memory is within its bounds and its books balance; no flight is in the
- *   air and no fence is open.
+ *   air, no fence is open and nobody waits for a lease.
  * - G9: requests are hits and misses, loads are successes, failures and
  *   interrupted ones, in each namespace and in the sum over all.
  */
 import { Effect } from "effect"
 import { assert, type MockInstance, vi } from "vitest"
 import type { CacheStats } from "../../src/CacheStats.ts"
+import { Leases } from "../../src/Leases.ts"
 import { LocalFences } from "../../src/LocalFence.ts"
 import type { MemoryCache } from "../../src/MemoryCache.ts"
 import type { Any } from "../../src/Namespace.ts"
 import type { Operations } from "../../src/Operations.ts"
 import { SingleFlight } from "../../src/SingleFlight.ts"
 
-/** Watched from here on, because a cache shows its flights and fences to nobody. */
+/** Watched from here on, because a cache shows its flights, fences and leases to nobody. */
 const flights = vi.spyOn(SingleFlight.prototype, "takeOff")
 const fences = vi.spyOn(LocalFences.prototype, "open")
+const leases = vi.spyOn(Leases.prototype, "enter")
 
-/** That no cache of this process has a flight in the air or a fence open. */
+/** That no cache of this process has a flight in the air, a fence open or a load that waits for a lease. */
 export const assertNothingUnderWay = (): void => {
   assert.strictEqual(underWay(flights), 0, "flights in the air")
   assert.strictEqual(openFences(), 0, "keys with open fences")
+  assert.strictEqual(underWay(leases), 0, "keys waited for")
   flights.mockClear()
   fences.mockClear()
+  leases.mockClear()
 }
+
+/** How many loads and lookups of this process's caches are under way. */
+export const flightsInTheAir = (): number => underWay(flights)
 
 /** How many keys of this process's caches have open fences. */
 export const openFences = (): number => underWay(fences)
@@ -67,15 +74,17 @@ export const assertAddsUp = (stats: CacheStats, when = ""): void => {
   for (const [name, count] of counts(stats)) assert.isAtLeast(count, 0, name)
 }
 
-/** Every count by its path; what is computed from counts is left out. */
+/** Every count by its path; what is computed from counts, and what is of no namespace, is left out. */
 const counts = (stats: object, path = ""): Map<string, number> =>
   new Map(
     Object.entries(stats).flatMap(([name, value]) =>
-      typeof value === "object" && value !== null
-        ? [...counts(value, `${path}${name}.`)]
-        : name === "hitRate" || name === "meanLoadTime"
-          ? []
-          : [[`${path}${name}`, Number(value)] as const]
+      name === "bus"
+        ? []
+        : typeof value === "object" && value !== null
+          ? [...counts(value, `${path}${name}.`)]
+          : name === "hitRate" || name === "meanLoadTime"
+            ? []
+            : [[`${path}${name}`, Number(value)] as const]
     )
   )
 

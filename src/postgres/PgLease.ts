@@ -1,0 +1,225 @@
+/**
+ * Leases in PostgreSQL: who loads a key, among all processes.
+ *
+ * A lease is three columns of the key's own row: its owner, its end by the
+ * database's clock, and whether somebody waits for it. Where there is no row, one
+ * without a value and with version 0 is inserted, which every reader takes for no
+ * row. There is no session state, so it works behind a pooler that shares sessions.
+ *
+ * **Why nobody loads what has just been loaded.** A request names the version that
+ * its process has read, and is granted only while the row still has it. It locks the
+ * row, so it sees what was last committed, whatever its own snapshot:
+ *
+ *     one:      read: nothing ─ acquire ─ load ─ fill, which ends the lease
+ *     another:        read: nothing ──────────────────── acquire: Changed ─ read
+ *
+ * **Waiting.** A request that is not granted leaves a note, at most once per lease.
+ * Whatever ends the lease finds it there and wakes the others by NOTIFY, in the same
+ * statement. So that costs nothing while nobody waits.
+ *
+ * **What it does not do.** It is no lock: whoever does not ask is not kept from
+ * loading or storing, and a fill is judged by its fence alone. A key that somebody
+ * is changing at this moment, in a transaction that stays open, is not waited for:
+ * it is granted to everyone who asks.
+ *
+ * @since 0.1.0
+ */
+import { type PgClient, PgTypes } from "@effect/sql-pg"
+import { Effect } from "effect"
+import type { CacheError } from "../CacheError.ts"
+import type { Fence, KeyText, Lease, LeaseGrant } from "../CacheStore.ts"
+import {
+  arrayOf,
+  isContended,
+  isInTransaction,
+  longKey,
+  maxVersion,
+  serverId,
+  type Store,
+  storedKey,
+  unavailable,
+  unhurriedSettings,
+  wakeAwaiting
+} from "./PgStatement.ts"
+
+/**
+ * See `CacheStore`.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const acquire = (
+  { sql }: Store,
+  namespace: string,
+  keys: ReadonlyArray<{ readonly key: KeyText; readonly fence: Fence }>,
+  { duration, owner }: Lease
+): Effect.Effect<ReadonlyArray<LeaseGrant>, CacheError> => {
+  if (keys.length === 0) return Effect.succeed([])
+  const stored = keys.map(({ key }) => storedKey(key))
+  const isFree = sql`(
+    e.lease_until is null or e.lease_until <= clock_timestamp() or e.lease_owner = ${owner} or ${isOver(sql)}
+  )`
+  return Effect.withFiber((fiber) =>
+    sql<{ cache_key: string; remaining: number | null; is_granted: boolean }>`
+      with asked as materialized (
+        select
+          u.cache_key, u.long_key, u.version,
+          e.cache_key is not null as is_there,
+          split_part(u.fence, '/', 1) <> ${serverId(sql)} or exists (
+            select
+            from cache_marks(
+              (select ${namespace}::text), coalesce(u.long_key, u.cache_key), coalesce(e.tags, '{}'), '{}',
+              split_part(u.fence, '/', 2)::pg_snapshot, pg_current_xact_id_if_assigned(), ${PgTypes.int8(maxVersion)}
+            )
+          ) as is_changed
+        from unnest(
+          ${arrayOf(sql, "text", stored)},
+          ${arrayOf(
+            sql,
+            "text",
+            keys.map(({ key }, index) => longKey([stored[index]!, key]))
+          )},
+          ${arrayOf(
+            sql,
+            "int8",
+            keys.map(({ fence }) => BigInt(fence.version))
+          )},
+          ${arrayOf(
+            sql,
+            "text",
+            keys.map(({ fence }) => fence.snapshot)
+          )}
+        ) as u (cache_key, long_key, version, fence)
+        left join cache_entries e on e.namespace = (select ${namespace}::text) and e.cache_key = u.cache_key
+      ), changed as (
+        insert into cache_entries as e (
+          namespace, cache_key, long_key, created_at, expires_at, stale_until, version, loaded_in,
+          lease_owner, lease_until, leased_in
+        )
+        select
+          ${namespace}, a.cache_key, a.long_key, clock_timestamp(), clock_timestamp(), clock_timestamp(), 0,
+          pg_current_snapshot(), ${owner}, clock_timestamp() + ${PgTypes.float8(duration)} * interval '1 ms',
+          pg_current_snapshot()
+        from asked a
+        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
+        where settings.are_set and not a.is_changed and (a.version = 0 or a.is_there)
+        order by a.cache_key collate "C"
+        on conflict (namespace, cache_key) do update set
+          lease_owner = case when ${isFree} then excluded.lease_owner else e.lease_owner end,
+          lease_until = case when ${isFree} then excluded.lease_until else e.lease_until end,
+          leased_in = case when ${isFree} then excluded.leased_in else e.leased_in end,
+          is_awaited = not ${isFree}
+        where (${isFree} or not e.is_awaited)
+          and (e.cache_key, e.version) in (select a.cache_key, a.version from asked a)
+        returning e.cache_key, e.lease_owner, e.lease_until
+      )
+      select
+        a.cache_key,
+        coalesce(c.lease_owner, e.lease_owner) = ${owner} as is_granted,
+        date_part('epoch', coalesce(c.lease_until, e.lease_until) - clock_timestamp()) * 1000 as remaining
+      from asked a
+      left join changed c on c.cache_key = a.cache_key
+      left join cache_entries e
+        on e.namespace = (select ${namespace}::text) and e.cache_key = a.cache_key and e.version = a.version
+      where not a.is_changed and (c.cache_key is not null or e.lease_until > clock_timestamp())
+    `.pipe(
+      Effect.map((answers) => {
+        const byKey = new Map(answers.map((answer) => [answer.cache_key, answer]))
+        return stored.map((key) => grantOf(byKey.get(key)))
+      }),
+      Effect.catchIf(isContended, () => Effect.succeed(keys.map(() => granted))),
+      Effect.mapError(unavailable("take the lease"))
+    )
+  )
+}
+
+// A mark has come since the lease on `e` was granted.
+const isOver = (sql: PgClient.PgClient) => sql`
+  exists (
+    select
+    from cache_marks(
+      e.namespace, coalesce(e.long_key, e.cache_key), e.tags, '{}', e.leased_in, null, ${PgTypes.int8(maxVersion)}
+    )
+  )
+`
+
+const granted: LeaseGrant = { _tag: "Granted" }
+
+const grantOf = (
+  answer: { readonly remaining: number | null; readonly is_granted: boolean } | undefined
+): LeaseGrant => {
+  if (answer === undefined) return { _tag: "Changed" }
+  return answer.is_granted ? granted : { _tag: "Held", remaining: Math.max(0, answer.remaining ?? 0) }
+}
+
+/**
+ * See `CacheStore`.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const renew = (
+  { sql }: Store,
+  namespace: string,
+  keys: ReadonlyArray<KeyText>,
+  { duration, owner }: Lease
+): Effect.Effect<void, CacheError> =>
+  keys.length === 0
+    ? Effect.void
+    : Effect.withFiber((fiber) =>
+        sql`
+          with held as (
+            select e.ctid
+            from cache_entries e
+            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
+            where settings.are_set
+              and e.namespace = (select ${namespace}::text)
+              and e.cache_key = any (${arrayOf(sql, "text", keys.map(storedKey))})
+              and e.lease_owner = ${owner}
+              and e.lease_until > clock_timestamp()
+              and not ${isOver(sql)}
+            for no key update of e skip locked
+          )
+          update cache_entries e
+          set lease_until = clock_timestamp() + ${PgTypes.float8(duration)} * interval '1 ms'
+          from held
+          where e.ctid = held.ctid
+        `.pipe(Effect.asVoid, Effect.mapError(unavailable("renew the lease")))
+      )
+
+/**
+ * See `CacheStore`. It waits for a row that a note is being made on. Who holds one for
+ * longer is changing it, which ends the lease too.
+ *
+ * @category operations
+ * @since 0.1.0
+ */
+export const release = (
+  { sql }: Store,
+  namespace: string,
+  keys: ReadonlyArray<KeyText>,
+  owner: Lease["owner"]
+): Effect.Effect<void, CacheError> =>
+  keys.length === 0
+    ? Effect.void
+    : Effect.withFiber((fiber) =>
+        sql`
+          with held as (
+            select e.ctid
+            from cache_entries e
+            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
+            where settings.are_set
+              and e.namespace = (select ${namespace}::text)
+              and e.cache_key = any (${arrayOf(sql, "text", keys.map(storedKey))})
+              and e.lease_owner = ${owner}
+            order by e.cache_key
+            for no key update of e
+          ), changed as (
+            update cache_entries e set lease_owner = null, lease_until = null
+            from held
+            where e.ctid = held.ctid
+            returning coalesce(e.long_key, e.cache_key) as key, e.is_awaited
+          ), woken as (${wakeAwaiting(sql, namespace)})
+          select count(*) from woken
+        `.pipe(Effect.asVoid, Effect.mapError(unavailable("release the lease")))
+      )
