@@ -360,7 +360,7 @@ begin
         '  ) d where e.ctid = d.ctid returning 1'
         ') select (select count(*) from page), (select count(*) from swept), (select count(*) from covered),'
         '  (select array[p.namespace, p.cache_key] from page p order by p.namespace desc, p.cache_key desc limit 1)',
-        case mark.kind when 'all' then 'true' else 'e.namespace = $1 and (' || cache_covered(mark.kind) || ')' end,
+        case when mark.namespace is null then 'true' else 'e.namespace = $1 and (' || cache_covered(mark.kind) || ')' end,
         cache_overtaken(mark.keeps_stale), cache_applied(mark.kind, mark.keeps_stale, mark.is_last)
       )
       into examined, found_rows, covered_rows, reached

@@ -222,7 +222,7 @@ const keep = Effect.fnUntraced(function* <K, A, X, E, R>(
     const wasPending = self.pending.settle(invalidation, mark)
     const replaced = wasPending
       ? keys
-      : written.filter(({ load }) => progress.reserve.has(load.id)).map(({ key }) => key)
+      : written.filter(({ load }) => load.replaces || progress.reserve.has(load.id)).map(({ key }) => key)
     if (replaced.length > 0) {
       yield* self.bus.publish({ origin: self.id, invalidation: { ...invalidation, keys: replaced } })
     }
@@ -242,7 +242,7 @@ const keep = Effect.fnUntraced(function* <K, A, X, E, R>(
   if (!inBackground) return written.map(({ key }) => key)
   for (const { load, ...row } of fills) {
     const onRefused = () => forget(space, load.id, { cause: "remote" })
-    const isReplacement = progress.reserve.has(load.id)
+    const isReplacement = load.replaces || progress.reserve.has(load.id)
     const onEnd = (isStored: boolean) => onStored?.(row.key, isStored)
     self.writes.enqueue({ namespace: namespace.name, row, counters, onRefused, isReplacement, onEnd })
   }

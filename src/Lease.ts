@@ -150,9 +150,10 @@ export const ask = Effect.fnUntraced(function* <K>(
     const grant = grants.get(text)
     // What was given back and is as it was brought nothing, and neither will the next.
     const isUrgent = lease.woken.has(text) && lease.versions.get(text) === fence?.version
+    const isOverruled = lease.self.leases.has(lease.namespace, text)
     if (fence !== undefined) lease.versions.set(text, fence.version)
     lease.held.delete(text)
-    if (grant?._tag === "Held" && !isUrgent) {
+    if (grant?._tag === "Held" && !isUrgent && !isOverruled) {
       lease.held.set(text, grant.remaining)
       theirs.push(want)
       // Of a key that changes all the time nobody has the lease for long.
@@ -160,7 +161,7 @@ export const ask = Effect.fnUntraced(function* <K>(
       lease.changed.add(text)
       theirs.push(want)
     } else {
-      if (grant?._tag === "Held") counters.leaseTimeouts++
+      if (grant?._tag === "Held" && !isOverruled) counters.leaseTimeouts++
       ours.push(want)
     }
   }
@@ -197,7 +198,10 @@ const acquire = Effect.fnUntraced(function* <K>(lease: Lease, missing: ReadonlyA
     const key = keys[index]!
     grants.set(key, grant)
     inDoubt.delete(key)
-    if (grant._tag === "Granted") granted.add(key)
+    if (grant._tag === "Granted" && !granted.has(key)) {
+      granted.add(key)
+      self.leases.have(namespace, key)
+    }
   }
   return grants
 })
@@ -227,7 +231,7 @@ const settle = (
   stored: ReadonlyArray<KeyText>
 ): Effect.Effect<void> => {
   for (const key of stored) {
-    granted.delete(key)
+    if (granted.delete(key)) self.leases.lose(namespace, key)
     inDoubt.delete(key)
   }
   return stored.length > 0 && policy.storeWrites === "awaited"
@@ -250,9 +254,10 @@ const renewForever = ({ granted, namespace, owner, policy, self }: Lease): Effec
 
 /** Gives back what is not filled, without its caller waiting for that. */
 const giveBack = (lease: Lease): void => {
-  const { granted, inDoubt } = lease
+  const { granted, inDoubt, namespace, self } = lease
   const given = [...granted]
   const keys = [...given, ...inDoubt]
+  for (const key of given) self.leases.lose(namespace, key)
   granted.clear()
   inDoubt.clear()
   if (keys.length > 0) release(lease, keys, given)

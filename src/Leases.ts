@@ -5,6 +5,9 @@
  * A load is registered for its keys before it asks for them, until it ends (see
  * `Lease`). The bus calls `wake` with the keys whose lease has ended.
  *
+ * A load that finds the lease in the hands of another load of its own cache does not
+ * wait for that: it would have joined it, were it not overruled by an invalidation.
+ *
  * What is being given back is another's until the store knows. Whoever wants it
  * meanwhile in this process waits for that call, not for a lease.
  *
@@ -39,6 +42,7 @@ export class Leases {
   readonly #waiters = new Map<string, Set<Waiter>>()
   readonly #calls: FiberSet.FiberSet<unknown, unknown>
   readonly #ending = new Map<string, Fiber.Fiber<void>>()
+  readonly #had = new Map<string, number>()
   /** How many there were. */
   count = 0
 
@@ -46,9 +50,9 @@ export class Leases {
     this.#calls = calls
   }
 
-  /** How many keys somebody may wait for. */
+  /** How many keys somebody may wait for, or has. */
   get size(): number {
-    return this.#waiters.size
+    return this.#waiters.size + this.#had.size
   }
 
   enter(waiter: Waiter, namespace: string, key: KeyText): void {
@@ -65,6 +69,24 @@ export class Leases {
       if (waiters?.delete(waiter) === true && waiters.size === 0) this.#waiters.delete(place)
     }
     waiter.places.clear()
+  }
+
+  /** A load of this cache has the lease on the key. */
+  have(namespace: string, key: KeyText): void {
+    const place = placeOf(namespace, key)
+    this.#had.set(place, (this.#had.get(place) ?? 0) + 1)
+  }
+
+  /** It has it no longer. */
+  lose(namespace: string, key: KeyText): void {
+    const place = placeOf(namespace, key)
+    const left = (this.#had.get(place) ?? 0) - 1
+    if (left > 0) this.#had.set(place, left)
+    else this.#had.delete(place)
+  }
+
+  has(namespace: string, key: KeyText): boolean {
+    return this.#had.has(placeOf(namespace, key))
   }
 
   /** Wakes those who wait for one of the keys. */

@@ -33,13 +33,15 @@ export interface Fenced<K> extends Wanted<K> {
 }
 
 /**
- * A key to be loaded. Without a fence the store is away or left out.
+ * A key to be loaded. Without a fence the store is away or left out. `replaces`: the
+ * store has something that others may hold, whether it is of use here or not.
  *
  * @category models
  * @since 0.1.0
  */
 export interface Missing<K> extends Fenced<K> {
   readonly fence: Fence | undefined
+  readonly replaces: boolean
 }
 
 /**

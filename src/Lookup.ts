@@ -39,7 +39,7 @@ export const lookupStore = Effect.fnUntraced(function* <K, A, X, E, R>(
   const asked = wanted.filter((want) => isAsked(load, want))
   const missing: Array<Missing<K>> = wanted
     .filter((want) => !isAsked(load, want))
-    .map((want) => ({ ...want, fence: undefined }))
+    .map((want) => ({ ...want, fence: undefined, replaces: false }))
   if (asked.length === 0) return missing
   // What is wrong when the store is asked may be done by the time its old answer arrives.
   const wrong = new Set(asked.filter(({ text }) => self.pending.isPending(namespace.name, text)))
@@ -63,7 +63,7 @@ export const lookupStore = Effect.fnUntraced(function* <K, A, X, E, R>(
     const isSeen = looked.has(want) && !isWrong
     const found = row === undefined || !isSeen ? undefined : look(load, want, row, askedAt, now)
     if (found === undefined) {
-      missing.push({ ...want, fence: row?.fence })
+      missing.push({ ...want, fence: row?.fence, replaces: row?._tag === "Row" })
       continue
     }
     hits++

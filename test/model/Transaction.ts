@@ -2,7 +2,7 @@
  * Plays a transaction: a step with each delivery, so that it stays open while other
  * things happen.
  */
-import { Context, Effect, Exit } from "effect"
+import { type Context, Effect, Exit } from "effect"
 import type { Operation, Transaction } from "./Command.ts"
 import type { Running, Transacting } from "./History.ts"
 import type { Answer, Reference } from "./Reference.ts"
