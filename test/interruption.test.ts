@@ -13,6 +13,7 @@ import { Clock, Context, Duration, Effect, Exit, Schema } from "effect"
 import type { CacheStore } from "../src/CacheStore.ts"
 import * as MemoryStore from "../src/MemoryStore.ts"
 import * as Namespace from "../src/Namespace.ts"
+import { vi } from "vitest"
 import type { TieredCache } from "../src/TieredCache.ts"
 import { Stepper } from "./model/Stepper.ts"
 import { World } from "./model/World.ts"
@@ -197,6 +198,9 @@ const cases: ReadonlyArray<Case> = [
     ]
   })
 ]
+
+// Each step of a case is a run of it from the beginning.
+vi.setConfig({ testTimeout: 120_000 })
 
 describe("interruption", () => {
   for (const { after, name, operation, ...setting } of cases) {

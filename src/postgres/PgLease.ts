@@ -19,8 +19,8 @@
  *
  * **What it does not do.** It is no lock: whoever does not ask is not kept from
  * loading or storing, and a fill is judged by its fence alone. A key that somebody
- * is changing at this moment, in a transaction that stays open, is not waited for:
- * it is granted to everyone who asks.
+ * is changing at this moment, in a transaction that stays open, is waited for a quarter
+ * of a second, then it is granted to everyone who asks.
  *
  * @since 0.1.0
  */
@@ -101,7 +101,7 @@ export const acquire = (
           pg_current_snapshot(), ${owner}, clock_timestamp() + ${PgTypes.float8(duration)} * interval '1 ms',
           pg_current_snapshot()
         from asked a
-        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
+        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "250ms")} settings
         where settings.are_set and not a.is_changed and (a.version = 0 or a.is_there)
         order by a.cache_key collate "C"
         on conflict (namespace, cache_key) do update set
@@ -188,8 +188,8 @@ export const renew = (
       )
 
 /**
- * See `CacheStore`. It waits for a row that a note is being made on. Who holds one for
- * longer is changing it, which ends the lease too.
+ * See `CacheStore`. Nobody waits for it, so it may wait for who makes a note on the
+ * row. Who holds it for longer is changing it, which ends the lease too.
  *
  * @category operations
  * @since 0.1.0
@@ -207,7 +207,7 @@ export const release = (
           with held as (
             select e.ctid
             from cache_entries e
-            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
+            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "400ms")} settings
             where settings.are_set
               and e.namespace = (select ${namespace}::text)
               and e.cache_key = any (${arrayOf(sql, "text", keys.map(storedKey))})
@@ -221,5 +221,9 @@ export const release = (
             returning coalesce(e.long_key, e.cache_key) as key, e.is_awaited
           ), woken as (${wakeAwaiting(sql, namespace)})
           select count(*) from woken
-        `.pipe(Effect.asVoid, Effect.mapError(unavailable("release the lease")))
+        `.pipe(
+          Effect.asVoid,
+          Effect.catchIf(isContended, () => Effect.void),
+          Effect.mapError(unavailable("release the lease"))
+        )
       )

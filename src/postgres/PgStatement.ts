@@ -106,18 +106,18 @@ export const withOrigin = <A>(
   Effect.withFiber((fiber) => call(isInTransaction(sql, fiber.context) ? "" : fiber.getRef(CacheOrigin)))
 
 /**
- * Settings for a statement that nothing depends on: it waits for no row that others
- * hold, and its commit for no disk. To be joined by its first step. In the caller's
- * transaction they would outlast the statement, so there it goes without.
+ * Settings for a statement that nothing depends on: it hardly waits for a row that
+ * others hold, and its commit for no disk. To be joined by its first step. In the
+ * caller's transaction they would outlast the statement, so there it goes without.
  *
  * @category fragments
  * @since 0.1.0
  */
-export const unhurriedSettings = (sql: PgClient.PgClient, inTransaction: boolean) =>
+export const unhurriedSettings = (sql: PgClient.PgClient, inTransaction: boolean, lockTimeout = "50ms") =>
   inTransaction
     ? sql`(select true as are_set)`
     : sql`(
-        select set_config('lock_timeout', '50ms', true) || set_config('synchronous_commit', 'off', true) <> '' as are_set
+        select set_config('lock_timeout', ${lockTimeout}, true) || set_config('synchronous_commit', 'off', true) <> '' as are_set
       )`
 
 /**

@@ -124,6 +124,17 @@ const judgeOwn = (past: Past, running: Running, read: Read, key: string, text: s
       other.keys.includes(key)
   )
   if (own === undefined || !isSetting(own.operation) || own.exit === undefined || Exit.isFailure(own.exit)) return
+  // What is written beside a change of many keys may be lost to it.
+  const isBeside = past.operations.some(
+    ({ ended = Infinity, keys, operation, transaction }) =>
+      transaction !== own.transaction &&
+      operation._tag !== "Read" &&
+      operation._tag !== "Set" &&
+      operation._tag !== "Invalidate" &&
+      keys.includes(key) &&
+      ended > own.began
+  )
+  if (isBeside) return
   check(own.values.get(key)!.text === text, `${text}, although it has set ${own.values.get(key)!.text} itself`)
 }
 

@@ -274,15 +274,18 @@ class Play {
 
   crash(node: number): Effect.Effect<void> {
     const crashed = this.world.nodes[node]!
-    // The database would end its transactions in its own time.
-    if (this.open.has(crashed.where)) return Effect.void
+    // The database would end its transactions in its own time, and who waits for another's goes on waiting.
+    if (this.open.size > 0) return Effect.void
     this.reference.crashed(crashed.where)
     for (const [{ where }, fork] of this.forks) if (where === crashed.where) fork.interruptUnsafe()
     this.world.silence(crashed)
-    return Effect.andThen(
-      this.settle,
-      Effect.sync(() => this.world.replace(node))
-    )
+    return Effect.gen({ self: this }, function* () {
+      yield* this.settle
+      const end = this.world.end(crashed)
+      yield* this.settle
+      if (end.pollUnsafe() === undefined) this.fail(`node ${node} does not end`)
+      this.world.replace(node)
+    })
   }
 
   transact(transaction: Command & { readonly _tag: "Transaction" }): Effect.Effect<void> {

@@ -91,10 +91,14 @@ export class World {
     for (const held of this.wire.held.filter((held) => held.where === where)) held.lose?.()
   }
 
-  /** Puts another node in the place of one that is silent. */
+  /** Interrupts what is under way in a node, and says when that has ended. */
+  end({ scope }: Node): Fiber.Fiber<void> {
+    return this.fork(Scope.close(scope, Exit.void))
+  }
+
+  /** Puts another node in the place of one that has ended. */
   replace(node: number): void {
-    const { scope, where } = this.nodes[node]!
-    this.run(Scope.close(scope, Exit.void))
+    const { where } = this.nodes[node]!
     for (const [part, place] of pending) if (place === where) pending.delete(part)
     this.nodes[node] = this.#start(node)
   }

@@ -210,3 +210,26 @@ export const clusterSuite = (test: Test): void => {
       assert.strictEqual(b.memory.entries, 1)
     }))
 }
+
+/** Two caches that share nothing but the bus. */
+export const busSuite = (test: Test): void => {
+  const changes: Record<string, Removal> = {
+    ...removals,
+    set: (cache, ns) => cache.set(ns, "a", 2),
+    invalidate: (cache, ns) => cache.invalidate(ns, "a"),
+    clear: (cache, ns) => cache.clear(ns),
+    clearAll: (cache) => cache.clearAll
+  }
+  for (const [name, change] of Object.entries(changes)) {
+    test(`${name} on one node is heard on another that has no store in common with it (C68)`, ({ namespace, node }) =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* node(), yield* node()]
+        const ns = namespace({ value: Schema.Int })
+        for (const { cache } of [a, b]) yield* cache.set(ns, "a", 1, { tags: ["t"] })
+        yield* b.cache.set(ns, "a", 1, { tags: ["t"] })
+        yield* change(a.cache, ns)
+        assert.deepStrictEqual(yield* b.cache.get(ns, "a"), Option.none())
+        assert.deepStrictEqual(yield* a.cache.get(ns, "a"), name === "set" ? Option.some(2) : Option.none())
+      }))
+  }
+}

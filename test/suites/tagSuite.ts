@@ -96,6 +96,24 @@ export const tagSuite = (test: Test): void => {
       if (memory.maxEntries > 0) assert.strictEqual(memory.entries, 2)
     }))
 
+  test("a tag is no entry: it takes nothing of its own name with it, and can be invalidated again and again (C53)", ({
+    namespace,
+    node
+  }) =>
+    Effect.gen(function* () {
+      const { cache } = yield* node()
+      const ns = namespace({ value: Schema.Int })
+      yield* cache.set(ns, "t", 2)
+      for (let times = 0; times < 3; times++) {
+        yield* cache.set(ns, "a", 1, { tags: ["t"] })
+        yield* cache.invalidateTags(ns, ["t"])
+        assert.deepStrictEqual(yield* cache.getMany(ns, ["a", "t"]), [none, two])
+      }
+      yield* cache.invalidate(ns, "t")
+      yield* cache.set(ns, "a", 1, { tags: ["t"] })
+      assert.deepStrictEqual(yield* cache.getMany(ns, ["a", "t"]), [one, none])
+    }))
+
   test("C57 a tag is its namespace's own", ({ namespace, node, topology }) =>
     Effect.gen(function* () {
       const { cache } = yield* node()

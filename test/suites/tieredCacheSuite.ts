@@ -4,8 +4,8 @@ import { type Duration, Effect, type Layer } from "effect"
 import { describe } from "vitest"
 import type { CacheStore } from "../../src/CacheStore.ts"
 import { bulkSuite } from "./bulkSuite.ts"
-import { bothTiers, inWorld, type Test, type Topology } from "./cacheNode.ts"
-import { clusterSuite } from "./clusterSuite.ts"
+import { bothTiers, inWorld, memoryOnly, type Test, type Topology } from "./cacheNode.ts"
+import { busSuite, clusterSuite } from "./clusterSuite.ts"
 import { expireSuite, sharedExpireSuite } from "./expireSuite.ts"
 import { failureSuite, sharedFailureSuite } from "./failureSuite.ts"
 import { flightSuite } from "./flightSuite.ts"
@@ -74,6 +74,7 @@ export const suite = <R, E>(backend: Backend<R, E>, more?: (test: Test<R>) => vo
       sharedPatternSuite(test)
       sharedExpireSuite(test)
     })
+    describe("two nodes without a store", () => busSuite(testWith(memoryOnly)))
     describe("leases", () => leaseSuite(testWith(bothTiers)))
     if (more !== undefined) describe("beyond that", () => more(testWith(bothTiers)))
   })
