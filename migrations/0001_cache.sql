@@ -43,6 +43,7 @@ create table if not exists cache_entries (
   created_at     timestamptz not null,               -- when the row was last stored, or invalidated
   expires_at     timestamptz,                        -- until then fresh; null: for good
   stale_until    timestamptz,                        -- until then it may be served, at last stale; never before expires_at; null: for good
+  expired_at     timestamptz,                        -- when it was made stale before its time, by its key: kept for the fences as created_at is
   retry_at       timestamptz,                        -- a load failed: no other before then; null: none did. Never after stale_until; no new version
   load_time      float8 not null default 0,          -- milliseconds that the load took
   last_accessed  timestamptz not null default now(), -- gathered in batches, lags behind

@@ -50,7 +50,7 @@ declare
 begin
   update cache_entries e set
     expires_at = least(e.expires_at, at), retry_at = null, lease_owner = null, lease_until = null,
-    metadata = case when (e.expires_at is null or e.expires_at > at) and not exists (
+    expired_at = at, metadata = case when (e.expires_at is null or e.expires_at > at) and not exists (
       select
       from cache_marks(
         e.namespace, cache_remove_key.key, e.tags, e.former_tags, e.loaded_in, e.written_in, e.version

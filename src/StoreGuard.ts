@@ -4,8 +4,8 @@
  * A `StoreGuard` stands before a `CacheStore` and gives every call the same
  * contract with four additions:
  *
- * - **Time.** A read may take `readTimeout`, and so may a lease; everything else
- *   `writeTimeout`;
+ * - **Time.** A read may take `readTimeout`, and so may the request for a lease;
+ *   everything else `writeTimeout`;
  *   after that the call fails with `StoreTimeout` at once, and what is left of it
  *   is cancelled without anyone waiting for that. This holds where the caller
  *   cannot be interrupted, too.
@@ -72,15 +72,15 @@ export const make = (
       kinds: [reading, writing, leasing],
       quiet: Duration.toMillis(config.breakerProbeInterval)
     }
-    const tried = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>) =>
+    const tried = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>, timeout = kind.timeout) =>
       Effect.withFiber<A, CacheError>((fiber) =>
         store.inTransaction(fiber.context)
           ? withoutDefects(operation, call)
-          : watched(outage, kind, inTime(operation, kind.timeout, withoutDefects(operation, call)))
+          : watched(outage, kind, inTime(operation, timeout, withoutDefects(operation, call)))
       )
-    const guarded = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>) =>
+    const guarded = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>, timeout = kind.timeout) =>
       Effect.withFiber<A, CacheError>((fiber) => {
-        const attempt = tried(operation, kind, call)
+        const attempt = tried(operation, kind, call, timeout)
         return store.inTransaction(fiber.context) ? attempt : kind.breaker.through(operation, attempt)
       })
     const signed = Effect.provideService(CacheOrigin, origin)
@@ -104,7 +104,7 @@ export const make = (
       acquire: (namespace, keys, lease) => guarded("lease", leasing, signed(store.acquire(namespace, keys, lease))),
       renew: (namespace, keys, lease) => guarded("renew a lease", leasing, store.renew(namespace, keys, lease)),
       release: (namespace, keys, owner) =>
-        guarded("release a lease", leasing, signed(store.release(namespace, keys, owner))),
+        guarded("release a lease", leasing, signed(store.release(namespace, keys, owner)), writing.timeout),
       touch: (namespace, uses) => guarded("note uses", leasing, store.touch(namespace, uses)),
       ping: guarded("answer", reading, store.ping),
       health: () => outage.health

@@ -21,6 +21,7 @@ suite("in PostgreSQL", Postgres, (millis) =>
           created_at = created_at - ${millis}::float8 * interval '1 ms',
           expires_at = expires_at - ${millis}::float8 * interval '1 ms',
           stale_until = stale_until - ${millis}::float8 * interval '1 ms',
+          expired_at = expired_at - ${millis}::float8 * interval '1 ms',
           retry_at = retry_at - ${millis}::float8 * interval '1 ms',
           lease_until = lease_until - ${millis}::float8 * interval '1 ms',
           last_accessed = last_accessed - ${millis}::float8 * interval '1 ms'

@@ -714,8 +714,10 @@ layer(Postgres, { timeout: "60 seconds" })("PgSweeper", (it) => {
       yield* store.write(ns, [row("live", 1)])
       // Three ranges of 1024 blocks, four rows to a block.
       yield* sql`
-        insert into cache_entries (namespace, cache_key, metadata, created_at, stale_until, version, loaded_in)
-        select namespace, 'k' || i, to_jsonb(repeat('x', 1500)), created_at - interval '1 day', created_at, 1, loaded_in
+        insert into cache_entries (namespace, cache_key, metadata, created_at, last_accessed, stale_until, version, loaded_in)
+        select
+          namespace, 'k' || i, to_jsonb(repeat('x', 1500)), created_at - interval '1 day', created_at - interval '1 day',
+          created_at, 1, loaded_in
         from cache_entries, generate_series(1, 9000) i where namespace = ${ns}
       `
       const [blocks] = yield* sql<{ count: number }>`
@@ -728,7 +730,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgSweeper", (it) => {
       assert.deepStrictEqual(yield* documents(store, ns, ["live"]), [1])
       assert.isAbove((yield* statements(store.sweep(1))).length, 2)
       yield* sql`
-        update cache_entries set stale_until = now() - interval '1 day', created_at = now() - interval '1 day'
+        update cache_entries set stale_until = now() - interval '1 day', created_at = now() - interval '1 day', last_accessed = now() - interval '1 day'
         where namespace = ${ns}
       `
       assert.strictEqual(yield* store.sweep(1), 1)
@@ -745,7 +747,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgSweeper", (it) => {
         ["a", "b", "c", "d"].map((key) => row(key, 1))
       )
       yield* sql`
-        update cache_entries set stale_until = now() - interval '1 day', created_at = now() - interval '1 day'
+        update cache_entries set stale_until = now() - interval '1 day', created_at = now() - interval '1 day', last_accessed = now() - interval '1 day'
         where namespace = ${ns}
       `
       yield* sql.withTransaction(

@@ -24,13 +24,19 @@ const settings = {
 /** How long other processes may keep this one from running. What waits for a server waits for longer. */
 const stall = 4000
 
-const settingsFor = ({ takesAway }: Fault): Trial.Settings => {
+const settingsFor = ({ lasts, takesAway }: Fault): Trial.Settings => {
   switch (takesAway) {
     case "everything":
       return { ...settings, inTurn: 1000, pause: 0 }
     case "nothing":
       // Only a busy machine can make the store late.
-      return { ...settings, readTimeout: 20_000, writeTimeout: 20_000, inTurn: 100, pause: 0 }
+      return {
+        ...settings,
+        readTimeout: 20_000,
+        writeTimeout: 20_000,
+        inTurn: lasts === undefined ? 100 : 20,
+        pause: 0
+      }
     default:
       // For longer than the breaker rests.
       return { ...settings, inTurn: 150, pause: 10 }

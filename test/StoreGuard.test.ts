@@ -65,7 +65,7 @@ const calls = (guard: StoreGuard.StoreGuard) => ({
   clearAll: { call: guard.clearAll, timeout: 2000, operation: "clear" },
   acquire: { call: guard.acquire("ns", [{ key: "a", fence }], lease), timeout: 500, operation: "lease" },
   renew: { call: guard.renew("ns", ["a"], lease), timeout: 500, operation: "renew a lease" },
-  release: { call: guard.release("ns", ["a"], lease.owner), timeout: 500, operation: "release a lease" },
+  release: { call: guard.release("ns", ["a"], lease.owner), timeout: 2000, operation: "release a lease" },
   touch: { call: guard.touch("ns", [{ key: "a", count: 1 }]), timeout: 500, operation: "note uses" }
 })
 

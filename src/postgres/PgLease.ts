@@ -207,7 +207,7 @@ export const release = (
           with held as (
             select e.ctid
             from cache_entries e
-            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "400ms")} settings
+            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "1500ms")} settings
             where settings.are_set
               and e.namespace = (select ${namespace}::text)
               and e.cache_key = any (${arrayOf(sql, "text", keys.map(storedKey))})

@@ -60,7 +60,7 @@ const removeFrom = (
     ? sql`
       update cache_entries e set
         expires_at = least(e.expires_at, live.stale_since, statement_timestamp()),
-        retry_at = null, lease_owner = null, lease_until = null,
+        retry_at = null, lease_owner = null, lease_until = null, expired_at = statement_timestamp(),
         metadata = case
           when live.stale_since is null and (e.expires_at is null or e.expires_at > statement_timestamp())
           then '{"live": true}'::jsonb

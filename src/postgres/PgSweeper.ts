@@ -14,8 +14,8 @@
  * **Bounds.** How many rows there are and what they take is estimated from a sample
  * of a thousand blocks, and so is the time before which those were last used that are
  * too many; they go as the walk comes by. So the table exceeds its bounds by what is
- * written between two walks, and by what was written within `fenceLifetime`, which
- * stays for the fences. Last uses are noted in batches and lag behind.
+ * written between two walks, and by what was written or expired within
+ * `fenceLifetime`, which stays for the fences. Last uses are noted in batches and lag behind.
  *
  * **The log** (`cache_log`) is trimmed too. A line may go when every reader that looked
  * within the last hour has seen it: not when it is an hour old, since a transaction
@@ -156,7 +156,8 @@ const sweepRange = (
       where (select is_mine from turn)
         and e.ctid >= ${`(${block},0)`}::tid
         and e.ctid < ${`(${block + blocksPerRange},0)`}::tid
-        and e.created_at <= statement_timestamp() - ${PgTypes.float8(fenceLifetime)} * interval '1 ms'
+        and greatest(e.created_at, e.expired_at)
+          <= statement_timestamp() - ${PgTypes.float8(fenceLifetime)} * interval '1 ms'
         and (e.lease_until is null or e.lease_until <= statement_timestamp())
         and (e.stale_until <= statement_timestamp() or e.last_accessed <= ${evictBefore}::timestamptz)
       limit ${PgTypes.int8(BigInt(limit))}

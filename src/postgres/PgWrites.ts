@@ -148,10 +148,6 @@ const upsertFrom = (
       where settings.are_set
         and case when ${isFill} then
           a.is_of_this_server
-          -- What was there and is not there any more was changed, or is too old.
-          and (a.version = 0 or exists (
-            select from cache_entries c where c.namespace = (select ${namespace}::text) and c.cache_key = a.cache_key
-          ))
           and date_part('epoch', clock_timestamp()) * 1000 < a.taken_at + ${PgTypes.float8(fenceLifetime)}
         else not exists (
           select from cache_entries c
