@@ -19,13 +19,13 @@
  *
  * **What it does not do.** It is no lock: whoever does not ask is not kept from
  * loading or storing, and a fill is judged by its fence alone. A key that somebody
- * is changing at this moment, in a transaction that stays open, is waited for a quarter
+ * is changing at this moment, in a transaction that stays open, is waited for a tenth
  * of a second, then it is granted to everyone who asks.
  *
  * @since 0.1.0
  */
 import { type PgClient, PgTypes } from "@effect/sql-pg"
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import type { CacheError } from "../CacheError.ts"
 import type { Fence, KeyText, Lease, LeaseGrant } from "../CacheStore.ts"
 import {
@@ -101,7 +101,7 @@ export const acquire = (
           pg_current_snapshot(), ${owner}, clock_timestamp() + ${PgTypes.float8(duration)} * interval '1 ms',
           pg_current_snapshot()
         from asked a
-        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "250ms")} settings
+        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "100ms")} settings
         where settings.are_set and not a.is_changed and (a.version = 0 or a.is_there)
         order by a.cache_key collate "C"
         on conflict (namespace, cache_key) do update set
@@ -188,8 +188,8 @@ export const renew = (
       )
 
 /**
- * See `CacheStore`. Nobody waits for it, so it may wait for who makes a note on the
- * row. Who holds it for longer is changing it, which ends the lease too.
+ * See `CacheStore`. Nobody waits for it, so it tries again where somebody makes a note
+ * on the row, and holds no connection in between. Who holds it for longer is changing it, which ends the lease too.
  *
  * @category operations
  * @since 0.1.0
@@ -207,7 +207,7 @@ export const release = (
           with held as (
             select e.ctid
             from cache_entries e
-            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "1500ms")} settings
+            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
             where settings.are_set
               and e.namespace = (select ${namespace}::text)
               and e.cache_key = any (${arrayOf(sql, "text", keys.map(storedKey))})
@@ -223,6 +223,7 @@ export const release = (
           select count(*) from woken
         `.pipe(
           Effect.asVoid,
+          Effect.retry({ while: isContended, schedule: Schedule.exponential("50 millis"), times: 4 }),
           Effect.catchIf(isContended, () => Effect.void),
           Effect.mapError(unavailable("release the lease"))
         )
