@@ -296,6 +296,51 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
     })
   )
 
+  const afterNotes: Record<string, (store: Store, ns: string, fence: Fence) => Effect.Effect<unknown, unknown>> = {
+    "expire keeps what is stale": (store, ns) =>
+      Effect.gen(function* () {
+        assert.deepStrictEqual(yield* store.remove(ns, ["k"], true), [true])
+        assert.deepStrictEqual(yield* documents(store, ns, ["k"]), ["reserve"])
+      }),
+    "a fill is stored": (store, ns, fence) =>
+      Effect.map(store.fill(ns, [fenced(row("k", "new"), fence)]), (stored) => assert.deepStrictEqual(stored, [true])),
+    "a lease is given back": (store, ns, fence) =>
+      Effect.gen(function* () {
+        yield* store.release(ns, ["k"], "one")
+        assert.deepStrictEqual(yield* store.acquire(ns, [{ key: "k", fence }], { owner: "two", duration: 60_000 }), [
+          { _tag: "Granted" }
+        ])
+      }),
+    "a lease is granted": (store, ns, fence) =>
+      Effect.gen(function* () {
+        const answers = yield* store.acquire(ns, [{ key: "k", fence }], { owner: "one", duration: 60_000 })
+        assert.deepStrictEqual(answers, [{ _tag: "Granted" }])
+      })
+  }
+  for (const [name, check] of Object.entries(afterNotes)) {
+    it.effect(`${name} although others make a note on the row meanwhile`, () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const store = yield* CacheStore
+        const other = yield* elsewhere
+        const ns = namespace()
+        yield* store.write(ns, [row("k", "reserve", { staleFor: 60_000 })])
+        const { fence } = yield* load(store, ns, "k")
+        const one = { owner: "one", duration: 60_000 }
+        assert.deepStrictEqual(yield* store.acquire(ns, [{ key: "k", fence }], one), [{ _tag: "Granted" }])
+        const checking = yield* sql.withTransaction(
+          Effect.gen(function* () {
+            yield* store.touch(ns, [{ key: "k", count: 1 }])
+            const checking = yield* Effect.forkDetach(check(other, ns, fence), { startImmediately: true })
+            yield* untilSomeoneWaits
+            return checking
+          })
+        )
+        yield* Fiber.join(checking)
+      })
+    )
+  }
+
   it.effect("an interrupted call gives its connection back", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient

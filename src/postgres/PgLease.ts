@@ -13,19 +13,21 @@
  *     one:      read: nothing ─ acquire ─ load ─ fill, which ends the lease
  *     another:        read: nothing ──────────────────── acquire: Changed ─ read
  *
- * **Waiting.** A request that is not granted leaves a note, at most once per lease.
- * Whatever ends the lease finds it there and wakes the others by NOTIFY, in the same
+ * **Waiting.** A request that is not granted leaves a note, at most once per lease:
+ * those who come later find it there and only read, so a crowd does not queue for the
+ * row of which its holder has to store the value. Whatever ends the lease finds it there and wakes the others by NOTIFY, in the same
  * statement. So that costs nothing while nobody waits.
  *
  * **What it does not do.** It is no lock: whoever does not ask is not kept from
  * loading or storing, and a fill is judged by its fence alone. A key that somebody
  * is changing at this moment, in a transaction that stays open, is waited for a tenth
- * of a second, then it is granted to everyone who asks.
+ * of a second and then counts as changed: whoever asks looks again, and loads it where
+ * that is no different (see `Lease`).
  *
  * @since 0.1.0
  */
 import { type PgClient, PgTypes } from "@effect/sql-pg"
-import { Effect, Schedule } from "effect"
+import { Effect } from "effect"
 import type { CacheError } from "../CacheError.ts"
 import type { Fence, KeyText, Lease, LeaseGrant } from "../CacheStore.ts"
 import {
@@ -37,6 +39,7 @@ import {
   serverId,
   type Store,
   storedKey,
+  tryAgain,
   unavailable,
   unhurriedSettings,
   wakeAwaiting
@@ -65,6 +68,7 @@ export const acquire = (
         select
           u.cache_key, u.long_key, u.version,
           e.cache_key is not null as is_there,
+          coalesce(e.is_awaited and not ${isFree}, false) as is_held,
           split_part(u.fence, '/', 1) <> ${serverId(sql)} or exists (
             select
             from cache_marks(
@@ -102,7 +106,7 @@ export const acquire = (
           pg_current_snapshot()
         from asked a
         cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "100ms")} settings
-        where settings.are_set and not a.is_changed and (a.version = 0 or a.is_there)
+        where settings.are_set and not a.is_changed and not a.is_held and (a.version = 0 or a.is_there)
         order by a.cache_key collate "C"
         on conflict (namespace, cache_key) do update set
           lease_owner = case when ${isFree} then excluded.lease_owner else e.lease_owner end,
@@ -127,7 +131,7 @@ export const acquire = (
         const byKey = new Map(answers.map((answer) => [answer.cache_key, answer]))
         return stored.map((key) => grantOf(byKey.get(key)))
       }),
-      Effect.catchIf(isContended, () => Effect.succeed(keys.map(() => granted))),
+      Effect.catchIf(isContended, () => Effect.succeed(keys.map(() => changed))),
       Effect.mapError(unavailable("take the lease"))
     )
   )
@@ -144,11 +148,12 @@ const isOver = (sql: PgClient.PgClient) => sql`
 `
 
 const granted: LeaseGrant = { _tag: "Granted" }
+const changed: LeaseGrant = { _tag: "Changed" }
 
 const grantOf = (
   answer: { readonly remaining: number | null; readonly is_granted: boolean } | undefined
 ): LeaseGrant => {
-  if (answer === undefined) return { _tag: "Changed" }
+  if (answer === undefined) return changed
   return answer.is_granted ? granted : { _tag: "Held", remaining: Math.max(0, answer.remaining ?? 0) }
 }
 
@@ -169,7 +174,7 @@ export const renew = (
     : Effect.withFiber((fiber) =>
         sql`
           with held as (
-            select e.ctid
+            select e.namespace, e.cache_key
             from cache_entries e
             cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
             where settings.are_set
@@ -183,13 +188,13 @@ export const renew = (
           update cache_entries e
           set lease_until = clock_timestamp() + ${PgTypes.float8(duration)} * interval '1 ms'
           from held
-          where e.ctid = held.ctid
+          where (e.namespace, e.cache_key) = (held.namespace, held.cache_key)
         `.pipe(Effect.asVoid, Effect.mapError(unavailable("renew the lease")))
       )
 
 /**
- * See `CacheStore`. Nobody waits for it, so it tries again where somebody makes a note
- * on the row, and holds no connection in between. Who holds it for longer is changing it, which ends the lease too.
+ * See `CacheStore`. It outwaits whoever makes a note on the row; who holds it for longer
+ * is changing it, which ends the lease too.
  *
  * @category operations
  * @since 0.1.0
@@ -205,7 +210,7 @@ export const release = (
     : Effect.withFiber((fiber) =>
         sql`
           with held as (
-            select e.ctid
+            select e.namespace, e.cache_key
             from cache_entries e
             cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
             where settings.are_set
@@ -217,13 +222,13 @@ export const release = (
           ), changed as (
             update cache_entries e set lease_owner = null, lease_until = null
             from held
-            where e.ctid = held.ctid
+            where (e.namespace, e.cache_key) = (held.namespace, held.cache_key)
             returning coalesce(e.long_key, e.cache_key) as key, e.is_awaited
           ), woken as (${wakeAwaiting(sql, namespace)})
           select count(*) from woken
         `.pipe(
           Effect.asVoid,
-          Effect.retry({ while: isContended, schedule: Schedule.exponential("50 millis"), times: 4 }),
+          tryAgain(isInTransaction(sql, fiber.context)),
           Effect.catchIf(isContended, () => Effect.void),
           Effect.mapError(unavailable("release the lease"))
         )

@@ -40,7 +40,7 @@ export const rearm = (
   const column = (type: ColumnType, valueOf: (row: Rearm) => unknown) => arrayOf(sql, type, rows.map(valueOf))
   return sql`
     with unchanged as (
-      select e.ctid, u.retry_after, u.snapshot, mark.stale_since
+      select e.namespace, e.cache_key, u.retry_after, u.snapshot, mark.stale_since
       from (
         select cache_key, version, retry_after, split_part(fence, '/', 2)::pg_snapshot as snapshot
         from unnest(
@@ -68,7 +68,7 @@ export const rearm = (
       expires_at = least(e.expires_at, u.stale_since),
       loaded_in = case when u.stale_since is null then e.loaded_in else u.snapshot end
     from unchanged u
-    where e.ctid = u.ctid
+    where (e.namespace, e.cache_key) = (u.namespace, u.cache_key)
   `.pipe(Effect.asVoid, Effect.mapError(unavailable("rearm")))
 }
 
@@ -88,7 +88,7 @@ export const touch = (
     : Effect.withFiber((fiber) =>
         sql`
           with used as (
-            select e.ctid, u.count
+            select e.namespace, e.cache_key, u.count
             from unnest(
               ${arrayOf(
                 sql,
@@ -109,6 +109,6 @@ export const touch = (
           update cache_entries e
           set access_count = e.access_count + used.count, last_accessed = statement_timestamp()
           from used
-          where e.ctid = used.ctid
+          where (e.namespace, e.cache_key) = (used.namespace, used.cache_key)
         `.pipe(Effect.asVoid, Effect.mapError(unavailable("note uses of entries")))
       )

@@ -67,7 +67,7 @@ const removeFrom = (
         end,
         version = nextval('cache_versions')
       from (
-        select e.ctid, mark.stale_since
+        select e.namespace, e.cache_key, mark.stale_since
         from cache_entries e
         cross join lateral (${marksOver(sql)}) mark
         where e.namespace = (select ${namespace}::text) and e.cache_key = any (${storedKeys})
@@ -75,7 +75,7 @@ const removeFrom = (
         order by e.cache_key
         for no key update of e
       ) live
-      where e.ctid = live.ctid
+      where (e.namespace, e.cache_key) = (live.namespace, live.cache_key)
       returning
         e.cache_key, e.version::float8 as version, coalesce(e.long_key, e.cache_key) as key, e.is_awaited,
         e.metadata is not null as was_there

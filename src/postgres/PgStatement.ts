@@ -240,6 +240,18 @@ const serializationFailure = "40001"
 const deadlockDetected = "40P01"
 
 /**
+ * Tries an unhurried statement twice more where others held a row: mostly they make a
+ * note on it. A transaction is over once a statement of it has failed.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const tryAgain =
+  (inTransaction: boolean) =>
+  <A>(call: Effect.Effect<A, SqlError.SqlError>): Effect.Effect<A, SqlError.SqlError> =>
+    Effect.retry(call, { while: (error) => !inTransaction && isContended(error), times: 2 })
+
+/**
  * @category errors
  * @since 0.1.0
  */

@@ -24,6 +24,7 @@ import {
   serverId,
   type Store,
   storedKey,
+  tryAgain,
   unavailable,
   unhurriedSettings,
   wakeAwaiting,
@@ -41,15 +42,18 @@ export const fill = (
   namespace: string,
   rows: ReadonlyArray<NewRow & { readonly fence: Fence }>
 ): Effect.Effect<ReadonlyArray<boolean>, CacheError> =>
-  upsert(
-    self,
-    namespace,
-    rows,
-    rows.map(({ fence }) => fence)
-  ).pipe(
-    // Of the keys of a crowd one is being changed: no fence is known to hold.
-    Effect.catchIf(isContended, () => Effect.succeed(rows.map(() => false))),
-    Effect.mapError(unavailable("fill"))
+  Effect.withFiber((fiber) =>
+    upsert(
+      self,
+      namespace,
+      rows,
+      rows.map(({ fence }) => fence)
+    ).pipe(
+      tryAgain(isInTransaction(self.sql, fiber.context)),
+      // Of the keys of a crowd one is being changed: no fence is known to hold.
+      Effect.catchIf(isContended, () => Effect.succeed(rows.map(() => false))),
+      Effect.mapError(unavailable("fill"))
+    )
   )
 
 /**
