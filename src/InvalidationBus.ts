@@ -15,7 +15,7 @@
  */
 import { Context, Effect, Layer, type Scope } from "effect"
 import type { ComponentHealth } from "./CacheHealth.ts"
-import type { KeyText } from "./CacheStore.ts"
+import type { Fence, KeyText } from "./CacheStore.ts"
 
 /**
  * What changed: some keys of a namespace, those with one of some tags, those that a
@@ -60,6 +60,14 @@ export interface Released {
 }
 
 /**
+ * Whether something had been done in the store when it gave a fence with that snapshot.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type IsKnownTo = (snapshot: Fence["snapshot"]) => boolean
+
+/**
  * An invalidation and the cache that made it.
  *
  * @category models
@@ -68,6 +76,8 @@ export interface Released {
 export interface InvalidationMessage {
   readonly origin: string
   readonly invalidation: Invalidation
+  /** To which fences it was known: what began with one of those is no older. A bus that cannot tell leaves it out. */
+  readonly isKnownTo?: IsKnownTo
 }
 
 /**

@@ -24,11 +24,23 @@
  * opened before, and whoever ends with an entry that has it asks with `isBroken`.
  * More than `maxTags` of them break every fence.
  *
+ * **News.** What another process changed is heard of some time after it was done. A
+ * load that began in between has seen it already, in the store, and need not be broken:
+ *
+ *     another:  invalidate in the store ─────────────── news
+ *     load:                              open ─ read ──────── keep
+ *
+ * A fence is therefore told of the moment of the store at which its load looked
+ * (`see`), and the news says which moments knew of it (`InvalidationMessage`). News
+ * that comes while the store is being asked breaks the fence until the answer tells.
+ *
  * This guards the L1 of this process. The store guards itself with its own
  * fences (see `CacheStore`); the bus breaks fences in the other processes.
  *
  * @since 0.1.0
  */
+import type { Fence } from "./CacheStore.ts"
+import type { IsKnownTo } from "./InvalidationBus.ts"
 import type { KeyId } from "./MemoryCache.ts"
 
 /**
@@ -39,8 +51,12 @@ import type { KeyId } from "./MemoryCache.ts"
  */
 export interface LocalFence {
   broken: boolean
-  /** How many times tags had been invalidated when it was opened. */
-  readonly since: number
+  /** How many times tags had been invalidated when it was opened, or what it has seen of that. */
+  since: number
+  /** At which moment the store was looked at. */
+  snapshot?: Fence["snapshot"] | undefined
+  /** The news that broke it while the store was being asked. */
+  news?: Array<IsKnownTo> | undefined
 }
 
 /**
@@ -81,40 +97,77 @@ export class LocalFences {
     return fence
   }
 
+  /** The store has answered, as of that moment. */
+  see(fence: LocalFence, snapshot: Fence["snapshot"]): void {
+    const { news } = fence
+    fence.snapshot = snapshot
+    fence.news = undefined
+    if (news !== undefined) fence.broken = !news.every((isKnownTo) => isKnownTo(snapshot))
+  }
+
   /** Whether the key was changed since the fence was opened, or one of these tags invalidated. */
   isBroken(fence: Readonly<LocalFence>, tags: ReadonlyArray<string>): boolean {
     return fence.broken || tags.some((tag) => (this.#tags.get(tag) ?? 0) > fence.since)
   }
 
-  /** A closed fence holds nothing any more. */
-  close(id: KeyId, fence: LocalFence): void {
-    fence.broken = true
+  /** Whether something is under way with the key that no change has overtaken, as far as is known. */
+  hold(id: KeyId): boolean {
     const fences = this.#open.get(id)
-    if (fences?.delete(fence) === true && fences.size === 0) this.#leave(id)
+    return fences !== undefined && [...fences].every(({ broken, since }) => !broken && since === this.#count)
   }
 
-  break(id: KeyId): void {
-    for (const fence of this.#open.get(id) ?? []) fence.broken = true
-    this.#leave(id)
+  /** A closed fence holds nothing any more. */
+  close(id: KeyId, fence: LocalFence): void {
+    this.#breakForGood(id, fence)
+  }
+
+  break(id: KeyId, isKnownTo?: IsKnownTo): void {
+    for (const fence of this.#open.get(id) ?? []) {
+      if (isKnownTo === undefined) this.#breakForGood(id, fence)
+      else if (fence.snapshot === undefined) {
+        fence.broken = true
+        fence.news = [...(fence.news ?? []), isKnownTo]
+      } else if (!isKnownTo(fence.snapshot)) this.#breakForGood(id, fence)
+    }
   }
 
   /** Breaks those on the keys that are accepted. */
-  breakMatching(accepts: (id: KeyId) => boolean): void {
-    for (const id of this.#open.keys()) if (accepts(id)) this.break(id)
+  breakMatching(accepts: (id: KeyId) => boolean, isKnownTo?: IsKnownTo): void {
+    for (const id of this.#open.keys()) if (accepts(id)) this.break(id, isKnownTo)
   }
 
   /** Breaks all that are open for what will have one of these tags. */
-  breakTagged(tags: Iterable<string>): void {
+  breakTagged(tags: Iterable<string>, isKnownTo?: IsKnownTo): void {
     if (this.#open.size === 0) return
-    this.#count++
+    const before = this.#count++
     for (const tag of tags) this.#tags.set(tag, this.#count)
+    if (isKnownTo !== undefined) {
+      for (const fences of this.#open.values()) {
+        for (const fence of fences) {
+          const { since, snapshot } = fence
+          if (since === before && snapshot !== undefined && isKnownTo(snapshot)) fence.since = this.#count
+        }
+      }
+    }
     if (this.#tags.size > maxTags) this.#forgetTags()
   }
 
   breakAll(): void {
-    for (const fences of this.#open.values()) for (const fence of fences) fence.broken = true
+    for (const fences of this.#open.values()) {
+      for (const fence of fences) {
+        fence.broken = true
+        fence.news = undefined
+      }
+    }
     this.#open.clear()
     this.#tags.clear()
+  }
+
+  #breakForGood(id: KeyId, fence: LocalFence): void {
+    fence.broken = true
+    fence.news = undefined
+    const fences = this.#open.get(id)
+    if (fences?.delete(fence) === true && fences.size === 0) this.#leave(id)
   }
 
   #leave(id: KeyId): void {

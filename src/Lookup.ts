@@ -59,6 +59,7 @@ export const lookupStore = Effect.fnUntraced(function* <K, A, X, E, R>(
   let hits = 0
   for (const [index, want] of asked.entries()) {
     const row = rows[index]
+    if (row !== undefined) space.fences.see(want.local, row.fence.snapshot)
     const isWrong = wrong.has(want) || (row?._tag === "Row" && row.tags.some((tag) => wrongTags.has(tag)))
     const isSeen = looked.has(want) && !isWrong
     const found = row === undefined || !isSeen ? undefined : look(load, want, row, askedAt, now)

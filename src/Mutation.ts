@@ -33,7 +33,7 @@ import type { CacheEntry } from "./CacheEntry.ts"
 import { CacheError } from "./CacheError.ts"
 import type { KeyText, NewRow } from "./CacheStore.ts"
 import * as Glob from "./Glob.ts"
-import type { Invalidation } from "./InvalidationBus.ts"
+import type { Invalidation, InvalidationMessage } from "./InvalidationBus.ts"
 import { drawFor, keepInMemory, vouch } from "./Keep.ts"
 import { intact, type LocalFence } from "./LocalFence.ts"
 import type { KeyId } from "./MemoryCache.ts"
@@ -262,7 +262,7 @@ export const clear = <K, A>(self: CacheParts, namespace: Any<K, A>): Effect.Effe
   Effect.flatMap(spaceOf(self, namespace), (space) =>
     changing(self, self.store.clear(namespace.name), (exit) => {
       if (Exit.isSuccess(exit)) space.counters.clears++
-      forgetAll(space, "explicit")
+      forgetAll(space, { cause: "explicit" })
       return { changed: { _tag: "Namespace", namespace: namespace.name }, isLost: Exit.isFailure(exit) }
     })
   )
@@ -277,7 +277,7 @@ export const clearAll = (self: CacheParts): Effect.Effect<number, CacheError> =>
   changing(self, self.store.clearAll, (exit) => {
     for (const space of self.spaces.all()) {
       if (Exit.isSuccess(exit)) space.counters.clears++
-      forgetAll(space, "explicit")
+      forgetAll(space, { cause: "explicit" })
     }
     return { changed: { _tag: "All" }, isLost: Exit.isFailure(exit) }
   })
@@ -288,17 +288,22 @@ export const clearAll = (self: CacheParts): Effect.Effect<number, CacheError> =>
  * @category mutations
  * @since 0.1.0
  */
-export const receive = (self: CacheParts, invalidation: Invalidation, now: number): void => {
+export const receive = (
+  self: CacheParts,
+  { invalidation, isKnownTo }: Omit<InvalidationMessage, "origin">,
+  now: number
+): void => {
   const { _tag } = invalidation
   if (_tag !== "Keys" && _tag !== "Tags" && _tag !== "Pattern" && _tag !== "Namespace") {
     // All; or what only a newer version of this library can tell.
-    for (const space of self.spaces.all()) forgetAll(space, "remote")
+    for (const space of self.spaces.all()) forgetAll(space, { cause: "remote", isKnownTo })
     return
   }
   const space = self.spaces.find(invalidation.namespace)
   if (space === undefined) return
-  if (invalidation._tag === "Namespace") return forgetAll(space, "remote")
-  const how: Forgetting = { cause: "remote", staleSince: invalidation.keepsStale === true ? now : undefined }
+  if (invalidation._tag === "Namespace") return forgetAll(space, { cause: "remote", isKnownTo })
+  const staleSince = invalidation.keepsStale === true ? now : undefined
+  const how: Forgetting = { cause: "remote", staleSince, isKnownTo }
   switch (invalidation._tag) {
     case "Keys":
       for (const text of invalidation.keys) forget(space, space.namespace.keys.idOf(text), how)
@@ -307,7 +312,7 @@ export const receive = (self: CacheParts, invalidation: Invalidation, now: numbe
       return forgetTagged(space, invalidation.tags, how)
     case "Pattern": {
       const glob = Glob.make(invalidation.namespace, invalidation.pattern)
-      return Result.isSuccess(glob) ? forgetMatching(space, glob.success, how) : forgetAll(space, "remote")
+      return Result.isSuccess(glob) ? forgetMatching(space, glob.success, how) : forgetAll(space, how)
     }
   }
 }

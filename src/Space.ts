@@ -19,7 +19,7 @@ import * as CachePolicy from "./CachePolicy.ts"
 import { type Counters, makeCounters, type StatsRef } from "./CacheStats.ts"
 import type { Fence, KeyText, NewRow } from "./CacheStore.ts"
 import type { Glob } from "./Glob.ts"
-import type { InvalidationBus } from "./InvalidationBus.ts"
+import type { InvalidationBus, IsKnownTo } from "./InvalidationBus.ts"
 import type { Leases } from "./Leases.ts"
 import { LocalFences } from "./LocalFence.ts"
 import type { KeyId, MemoryCache, Partition, RemovalCause } from "./MemoryCache.ts"
@@ -262,8 +262,8 @@ export interface CacheParts {
 }
 
 /**
- * How something is forgotten: for which cause, and from when on what was fresh is
- * stale, where it is to be kept as a reserve.
+ * How something is forgotten: for which cause, from when on what was fresh is
+ * stale, where it is to be kept as a reserve, and who knew of it before we heard.
  *
  * @category models
  * @since 0.1.0
@@ -271,20 +271,24 @@ export interface CacheParts {
 export interface Forgetting {
   readonly cause: RemovalCause
   readonly staleSince?: number | undefined
+  readonly isKnownTo?: IsKnownTo | undefined
 }
 
 /**
- * Lets nothing that was read before now into memory, nor anybody join what is under
- * way, and drops what is there or makes it stale. Whether something fresh was made
- * stale. One synchronous step, as are all of these.
+ * Lets nothing that was read before the change into memory, nor anybody join what is
+ * under way, and drops what is there or makes it stale. Whether something fresh was
+ * made stale. One synchronous step, as are all of these.
  *
  * @category mutations
  * @since 0.1.0
  */
-export const forget = <K, A>(space: Space<K, A>, id: KeyId, { cause, staleSince }: Forgetting): boolean => {
-  space.fences.break(id)
-  space.loads.divert(id)
-  space.lookups.divert(id)
+export const forget = <K, A>(space: Space<K, A>, id: KeyId, how: Forgetting): boolean => {
+  const { cause, isKnownTo, staleSince } = how
+  space.fences.break(id, isKnownTo)
+  if (isOvertaken(space, how)(id)) {
+    space.loads.divert(id)
+    space.lookups.divert(id)
+  }
   if (staleSince !== undefined) return space.partition.expire(id, staleSince, cause)
   space.partition.remove(id, cause)
   return false
@@ -298,9 +302,8 @@ export const forget = <K, A>(space: Space<K, A>, id: KeyId, { cause, staleSince 
  * @since 0.1.0
  */
 export const forgetTagged = <K, A>(space: Space<K, A>, tags: ReadonlyArray<string>, how: Forgetting): void => {
-  space.fences.breakTagged(tags)
-  space.loads.divertAll()
-  space.lookups.divertAll()
+  space.fences.breakTagged(tags, how.isKnownTo)
+  divertMatching(space, isOvertaken(space, how))
   for (const id of space.partition.tagged(tags)) forget(space, id, how)
 }
 
@@ -312,9 +315,9 @@ export const forgetTagged = <K, A>(space: Space<K, A>, tags: ReadonlyArray<strin
  */
 export const forgetMatching = <K, A>(space: Space<K, A>, { matches }: Glob, how: Forgetting): void => {
   const accepts = (id: KeyId) => matches(space.namespace.keys.textOf(id))
-  space.fences.breakMatching(accepts)
-  space.loads.divertMatching(accepts)
-  space.lookups.divertMatching(accepts)
+  const overtaken = isOvertaken(space, how)
+  space.fences.breakMatching(accepts, how.isKnownTo)
+  divertMatching(space, (id) => accepts(id) && overtaken(id))
   for (const id of space.partition.ids()) if (accepts(id)) forget(space, id, how)
 }
 
@@ -324,9 +327,20 @@ export const forgetMatching = <K, A>(space: Space<K, A>, { matches }: Glob, how:
  * @category mutations
  * @since 0.1.0
  */
-export const forgetAll = <K, A>(space: Space<K, A>, cause: RemovalCause): void => {
-  space.fences.breakAll()
-  space.loads.divertAll()
-  space.lookups.divertAll()
-  space.partition.clear(cause)
+export const forgetAll = <K, A>(space: Space<K, A>, how: Pick<Forgetting, "cause" | "isKnownTo">): void => {
+  if (how.isKnownTo === undefined) space.fences.breakAll()
+  else space.fences.breakMatching(() => true, how.isKnownTo)
+  divertMatching(space, isOvertaken(space, how))
+  space.partition.clear(how.cause)
 }
+
+const divertMatching = <K, A>({ loads, lookups }: Space<K, A>, accepts: (id: KeyId) => boolean): void => {
+  loads.divertMatching(accepts)
+  lookups.divertMatching(accepts)
+}
+
+/** Asked once the fences are broken. */
+const isOvertaken =
+  <K, A>({ fences }: Space<K, A>, { isKnownTo }: Forgetting) =>
+  (id: KeyId): boolean =>
+    isKnownTo === undefined || !fences.hold(id)

@@ -444,8 +444,8 @@ const make = Effect.gen(function* () {
   }
   const clock = yield* Clock.Clock
   yield* bus.subscribe(
-    ({ invalidation, origin }) => {
-      if (origin !== id) Mutation.receive(self, invalidation, clock.currentTimeMillisUnsafe())
+    (message) => {
+      if (message.origin !== id) Mutation.receive(self, message, clock.currentTimeMillisUnsafe())
     },
     (released) => leases.wake(released)
   )

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
+import type { IsKnownTo } from "../src/InvalidationBus.ts"
 import { intact, type LocalFence, LocalFences, maxTags } from "../src/LocalFence.ts"
 
 describe("LocalFences", () => {
@@ -134,6 +135,117 @@ describe("LocalFences", () => {
         }
       })
     ))
+})
+
+/** The store of these tests counts its moments. */
+const since =
+  (moment: number): IsKnownTo =>
+  (snapshot) =>
+    Number(snapshot) >= moment
+
+describe("LocalFences: news", () => {
+  it("news breaks the fence of what looked before it happened, and of nothing that looked after", () => {
+    const fences = new LocalFences()
+    const [before, after] = [fences.open("a"), fences.open("a")]
+    fences.see(before, "1")
+    fences.see(after, "2")
+    fences.break("a", since(2))
+    assert.deepStrictEqual([before.broken, after.broken], [true, false])
+    assert.isTrue(fences.hold("a"))
+    fences.break("a", since(3))
+    assert.isTrue(after.broken)
+    assert.isFalse(fences.hold("a"))
+  })
+
+  it("news that comes before the answer breaks the fence until the answer knew of all of it", () => {
+    const fences = new LocalFences()
+    const [knew, knewNot] = [fences.open("a"), fences.open("b")]
+    for (const id of ["a", "b"]) for (const moment of [2, 1]) fences.break(id, since(moment))
+    assert.deepStrictEqual([knew.broken, knewNot.broken, fences.hold("a")], [true, true, false])
+    fences.see(knew, "2")
+    fences.see(knewNot, "1")
+    assert.deepStrictEqual([knew.broken, knewNot.broken, fences.hold("a")], [false, true, true])
+  })
+
+  it("a change of this process breaks the fence whatever is known of others", () => {
+    const fences = new LocalFences()
+    const [asking, answered] = [fences.open("a"), fences.open("b")]
+    fences.see(answered, "9")
+    for (const id of ["a", "b"]) {
+      fences.break(id, since(1))
+      fences.break(id)
+    }
+    fences.see(asking, "9")
+    assert.deepStrictEqual([asking.broken, answered.broken], [true, true])
+  })
+
+  it("of news by tag what looked after it is as one that was opened after it", () => {
+    const fences = new LocalFences()
+    const [before, after] = [fences.open("a"), fences.open("b")]
+    fences.see(before, "1")
+    fences.see(after, "2")
+    fences.breakTagged(["x"], since(2))
+    assert.deepStrictEqual([fences.hold("a"), fences.hold("b")], [false, true])
+    assert.deepStrictEqual([fences.isBroken(before, ["x"]), fences.isBroken(after, ["x"])], [true, false])
+    // Of two of them, the older may come later.
+    fences.breakTagged(["x"], since(3))
+    fences.breakTagged(["x"], since(1))
+    assert.isTrue(fences.isBroken(after, ["x"]))
+  })
+
+  it("is never wrong to hold, in whatever order answers, news and changes come", () =>
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40, size: "max" }), (steps) => {
+        const fences = new LocalFences()
+        const opened: Array<Asking> = []
+        for (const { _tag, id, index, moment, tag } of steps) {
+          const asking = opened[index % (opened.length || 1)]
+          if (_tag === "Open") {
+            const fence = fences.open(id)
+            opened.push({ id, fence, moment: undefined, isChanged: false, news: [], tagged: [] })
+          }
+          if (_tag === "See" && asking !== undefined && asking.moment === undefined) {
+            asking.moment = moment
+            fences.see(asking.fence, `${moment}`)
+          }
+          if (_tag === "Change") fences.break(id)
+          if (_tag === "News") fences.break(id, since(moment))
+          if (_tag === "AllNews") fences.breakMatching(() => true, since(moment))
+          if (_tag === "TagNews") fences.breakTagged([tag], since(moment))
+          for (const asking of opened) {
+            const isHit = asking.id === id
+            if (_tag === "Change" && isHit) asking.isChanged = true
+            if ((_tag === "News" && isHit) || _tag === "AllNews") asking.news.push(moment)
+            if (_tag === "TagNews") asking.tagged.push([tag, moment])
+            const { fence, isChanged, moment: seen = -Infinity, news, tagged } = asking
+            const isBroken = isChanged || news.some((moment) => moment > seen)
+            assert.strictEqual(fence.broken, isBroken)
+            for (const some of ["x", "y"]) {
+              const isOvertaken = tagged.some(([tag, moment]) => tag === some && moment > seen)
+              if (isBroken || isOvertaken) assert.isTrue(fences.isBroken(fence, [some]))
+              else if (tagged.length === 0) assert.isFalse(fences.isBroken(fence, [some]))
+            }
+          }
+        }
+      })
+    ))
+})
+
+interface Asking {
+  readonly id: string
+  readonly fence: LocalFence
+  moment: number | undefined
+  isChanged: boolean
+  readonly news: Array<number>
+  readonly tagged: Array<readonly [tag: string, moment: number]>
+}
+
+const step = fc.record({
+  _tag: fc.constantFrom("Open", "Open", "See", "See", "News", "News", "AllNews", "TagNews", "Change"),
+  id: fc.constantFrom("a", "b"),
+  index: fc.nat(),
+  moment: fc.integer({ min: 1, max: 5 }),
+  tag: fc.constantFrom("x", "y")
 })
 
 interface Opened {

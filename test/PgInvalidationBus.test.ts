@@ -23,6 +23,7 @@ import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
 import { CacheLive } from "../src/CacheLive.ts"
+import type { CacheError } from "../src/CacheError.ts"
 import { CacheOrigin, CacheStore, type NewRow } from "../src/CacheStore.ts"
 import * as Glob from "../src/Glob.ts"
 import { InvalidationBus, type InvalidationMessage, type Released } from "../src/InvalidationBus.ts"
@@ -78,6 +79,8 @@ interface Process {
 
 /** Never woken and never looking: for tests that say when. */
 const deaf: PgInvalidationBus.Options = { listen: false, pollInterval: "1 hour" }
+const said = ({ invalidation, origin }: InvalidationMessage) => ({ origin, invalidation })
+
 /** Only the bell. */
 const listening: PgInvalidationBus.Options = { pollInterval: "1 hour" }
 /** Only the poll. */
@@ -163,7 +166,7 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
           Effect.gen(function* () {
             yield* Effect.provideService(change, CacheOrigin, "me")
             yield* ring(writer)
-            assert.deepStrictEqual(yield* reader.next, { origin: "me", invalidation })
+            assert.deepStrictEqual(said(yield* reader.next), { origin: "me", invalidation })
           })
         yield* hears(store.write(ns, [row("a"), row("b")]), keys(ns, "a", "b"))
         yield* hears(store.remove(ns, ["b", "absent"]), keys(ns, "absent", "b"))
@@ -493,7 +496,46 @@ layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("PgInvalid
       const ns = namespace()
       const reader = yield* processOn(polling)
       yield* sql.withTransaction(store.remove(ns, ["k"])).pipe(Effect.provideService(CacheOrigin, "me"))
-      assert.deepStrictEqual(yield* reader.next, { origin: "", invalidation: keys(ns, "k") })
+      assert.deepStrictEqual(said(yield* reader.next), { origin: "", invalidation: keys(ns, "k") })
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("a change is known to the fences that were taken when it was committed, and to no others", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const sql = yield* PgClient.PgClient
+      const ns = namespace()
+      const reader = yield* processOn(polling)
+      const snapshot = Effect.map(store.read(ns, ["k"]), ([row]) => row!.fence.snapshot)
+      const changes: ReadonlyArray<Effect.Effect<unknown, CacheError>> = [
+        store.remove(ns, ["k"]),
+        store.clear(ns),
+        store.removeTagged(ns, ["t", "u"])
+      ]
+      for (const change of changes) {
+        const before = yield* snapshot
+        const commit = yield* Deferred.make<void>()
+        const isChanged = yield* Deferred.make<void>()
+        const changing = yield* change.pipe(
+          Effect.andThen(Deferred.succeed(isChanged, undefined)),
+          Effect.andThen(Deferred.await(commit)),
+          sql.withTransaction,
+          Effect.forkChild
+        )
+        yield* Deferred.await(isChanged)
+        // Others' transactions end meanwhile.
+        yield* store.write(namespace(), [row("k")])
+        const meanwhile = yield* snapshot
+        yield* Deferred.succeed(commit, undefined)
+        yield* Fiber.join(changing)
+        const after = yield* snapshot
+        const messages = [yield* reader.next, yield* reader.next]
+        const { isKnownTo } = messages.find(({ invalidation: { _tag } }) => _tag !== "Keys" || change === changes[0])!
+        assert.deepStrictEqual(
+          [before, meanwhile, after, after.replace("/", "1/")].map((fence) => isKnownTo!(fence)),
+          [false, false, true, false]
+        )
+      }
     }).pipe(Effect.scoped)
   )
 

@@ -191,6 +191,40 @@ layer(Layer.provideMerge(Children.layer, Postgres), { excludeTestServices: true,
       })
     )
 
+    it.effect("the news of what they began after makes none of them load again (C24, G3)", () =>
+      Effect.gen(function* () {
+        const { listeners, pollers } = yield* Children
+        const [changer, ...processes] = [...listeners, ...pollers]
+        for (const change of ["invalidate", "invalidatePattern", "clear"] as const) {
+          const key = `after ${change}`
+          yield* changer!.tell("set", "cold", key, "old")
+          yield* changer!.tell("set", "another", key, "old")
+          yield* Effect.forEach(processes, (process) => valueIn(process, "another", key))
+          yield* changer!.tell(change, "cold", change === "invalidatePattern" ? `${key}*` : key)
+          const asking = yield* Effect.forkChild(
+            Effect.forEach(processes, (process) => crowd(process, "cold", key, { takes: null }), {
+              concurrency: "unbounded"
+            })
+          )
+          const holder = yield* Effect.repeat(
+            Effect.sync(() => processes.find((process) => process.loads("cold", key).length > 0)),
+            { until: (holder) => holder !== undefined, schedule: Schedule.spaced("2 millis") }
+          )
+          // What they have in memory they drop when they hear of this, and of what was before.
+          yield* changer!.tell("set", "another", key, "new")
+          for (const process of processes) {
+            yield* Effect.repeat(valueIn(process, "another", key), {
+              until: (value) => value === "new",
+              schedule: Schedule.spaced("2 millis")
+            })
+          }
+          yield* holder!.tell("endLoad", "cold", key, change)
+          assert.strictEqual(agreed(yield* Fiber.join(asking)), change)
+          assert.strictEqual(loadsOf(processes, "cold", key).length, 1)
+        }
+      })
+    )
+
     it.effect("when the process that loads is killed, another loads once its lease is over, and all are answered", () =>
       Effect.gen(function* () {
         const { listeners, pollers } = yield* Children

@@ -29,7 +29,7 @@
 import type { PgConnection } from "@effect/sql-pg"
 import { Effect } from "effect"
 import type { SqlError } from "effect/sql"
-import type { Invalidation, InvalidationMessage } from "../InvalidationBus.ts"
+import type { Invalidation, InvalidationMessage, IsKnownTo } from "../InvalidationBus.ts"
 import { unescapeKeyText } from "../JsonText.ts"
 
 /**
@@ -114,7 +114,7 @@ const messagesOf = (changes: ReadonlyArray<Change>): ReadonlyArray<InvalidationM
   let tags: Array<string> = []
   changes.forEach((change, index) => {
     if (change.kind !== "tag" || change.tag === null || change.namespace === null) {
-      messages.push({ origin: change.origin, invalidation: invalidationOf(change) })
+      messages.push({ origin: change.origin, invalidation: invalidationOf(change), isKnownTo: isVisibleIn(change) })
       return
     }
     const { keeps_stale: keepsStale, namespace, origin, tag } = change
@@ -122,11 +122,22 @@ const messagesOf = (changes: ReadonlyArray<Change>): ReadonlyArray<InvalidationM
       tags.push(unescapeKeyText(tag))
     } else {
       tags = [unescapeKeyText(tag)]
-      messages.push({ origin, invalidation: { _tag: "Tags", namespace, tags, ...staleness(keepsStale) } })
+      const invalidation = { _tag: "Tags", namespace, tags, ...staleness(keepsStale) } as const
+      messages.push({ origin, invalidation, isKnownTo: isVisibleIn(change) })
     }
   })
   return messages
 }
+
+/** As `pg_visible_in_snapshot`, for the snapshots of fences: "server/xmin:xmax:under,way". */
+const isVisibleIn =
+  ({ server, xid }: Change): IsKnownTo =>
+  (fence) => {
+    const [of, snapshot = ""] = fence.split("/")
+    const [xmin = "", xmax = "", underWay = ""] = snapshot.split(":")
+    const number = BigInt(xid)
+    return of === server && (number < BigInt(xmin) || (number < BigInt(xmax) && !underWay.split(",").includes(xid)))
+  }
 
 const isOfSameCall = (one: Change | undefined, other: Change): boolean =>
   one !== undefined &&
