@@ -151,8 +151,9 @@ layer(Layer.provideMerge(Children.layer, Postgres), { excludeTestServices: true,
             },
             { concurrency: "unbounded" }
           )
-          const loaded = loadsOf(processes, "many").flatMap((load) => load.keys)
-          assert.deepStrictEqual(loaded.filter((key) => keys.includes(key)).toSorted(), keys.toSorted())
+          const loads = loadsOf(processes, "many").map((load) => load.keys.filter((key) => keys.includes(key)))
+          const stats = yield* Effect.forEach(processes, (process) => statsOf(process, "many"))
+          assert.deepStrictEqual(loads.flat().toSorted(), keys.toSorted(), JSON.stringify({ loads, stats }))
           const values = new Map<string, Set<string>>(keys.map((key) => [key, new Set()]))
           for (const [key, value] of answers.flat()) values.get(key!)!.add(value!)
           for (const [key, [value, ...others]] of values) {

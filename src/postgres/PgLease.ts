@@ -20,7 +20,7 @@
  *
  * **What it does not do.** It is no lock: whoever does not ask is not kept from
  * loading or storing, and a fill is judged by its fence alone. A key that somebody
- * is changing at this moment, in a transaction that stays open, is waited for a tenth
+ * is changing at this moment, in a transaction that stays open, is waited for a quarter
  * of a second and then counts as changed: whoever asks looks again, and loads it where
  * that is no different (see `Lease`).
  *
@@ -105,7 +105,7 @@ export const acquire = (
           pg_current_snapshot(), ${owner}, clock_timestamp() + ${PgTypes.float8(duration)} * interval '1 ms',
           pg_current_snapshot()
         from asked a
-        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "100ms")} settings
+        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "250ms")} settings
         where settings.are_set and not a.is_changed and not a.is_held and (a.version = 0 or a.is_there)
         order by a.cache_key collate "C"
         on conflict (namespace, cache_key) do update set
