@@ -213,6 +213,17 @@ export interface Operations {
     options?: GetOrSetOptions<NoInfer<A>, NoInfer<E>>
   ) => Effect.Effect<Array<A>, E | X, R>
 
+  /**
+   * What memory has of a key that is fresh and not due for a refresh, at once and
+   * without an effect; else `undefined`, and then `getOrSet` is what to ask. A hit counts
+   * in the statistics; a miss does not, `getOrSet` will count it.
+   *
+   * For the hottest of loops: it costs a look-up in a `Map` and allocates nothing. It
+   * goes by the clock that the cache was made with, knows of no transaction that the
+   * caller may be in, and finds nothing where every reader is to have a copy of his own.
+   */
+  readonly peek: <K, A, X>(namespace: Namespace<K, A, X>, key: K) => A | undefined
+
   /** The value of a key if a tier has it. */
   readonly get: <K, A, X>(
     namespace: Namespace<K, A, X>,

@@ -8,7 +8,7 @@
  *
  * @since 0.1.0
  */
-import { Duration, Equal, Exit, type Latch, Ref } from "effect"
+import { type Clock, Duration, Equal, Exit, type Latch, Ref } from "effect"
 import { AccessLog } from "./AccessLog.ts"
 import type { Background } from "./Background.ts"
 import type { CacheConfig } from "./CacheConfig.ts"
@@ -257,6 +257,8 @@ export interface CacheParts {
   readonly complaints: Set<string>
   /** How long a read of the store may take that has something to fall back on. */
   readonly softReadTimeout: Duration.Duration
+  /** What tells the time where there is no caller whose clock could be asked. */
+  readonly clock: Clock.Clock
   /** When this cache was made (milliseconds since the epoch). */
   readonly since: number
 }

@@ -109,6 +109,48 @@ export const readSuite = (test: Test): void => {
       }).pipe(Effect.provide(layer))
     }))
 
+  test("peek has what memory has, at once, and only while it is fresh", ({ advance, namespace, node, topology }) =>
+    Effect.gen(function* () {
+      const { cache } = yield* node()
+      const ns = namespace({ key: Schema.Int, value: Schema.NullOr(Schema.Int), timeToLive: "1 hour" })
+      assert.isUndefined(cache.peek(ns, 1))
+      yield* cache.set(ns, 1, 100)
+      yield* cache.set(ns, 2, null)
+      const before = yield* cache.statsOf(ns)
+      assert.deepStrictEqual(
+        [cache.peek(ns, 1), cache.peek(ns, 2)],
+        topology.memory ? [100, null] : [undefined, undefined]
+      )
+      assert.isUndefined(cache.peek(ns, 3))
+      const { memory } = yield* cache.statsOf(ns)
+      assert.strictEqual(memory.hits - before.memory.hits, topology.memory ? 2 : 0)
+      assert.strictEqual(memory.misses, before.memory.misses)
+      yield* advance("1 hour")
+      assert.isUndefined(cache.peek(ns, 1))
+      yield* cache.set(ns, 1, 101)
+      yield* cache.invalidate(ns, 1)
+      assert.isUndefined(cache.peek(ns, 1))
+    }))
+
+  test("peek finds no kept failure, nothing due for a refresh, and nothing of what is copied", ({
+    advance,
+    namespace,
+    node
+  }) =>
+    Effect.gen(function* () {
+      const { cache } = yield* node()
+      const failing = namespace({ value: Schema.Int, error: Schema.Literal("no"), failureTimeToLive: "1 hour" })
+      assert.strictEqual(yield* Effect.flip(cache.getOrSet(failing, "a", Effect.fail("no" as const))), "no")
+      assert.isUndefined(cache.peek(failing, "a"))
+      const early = namespace({ value: Schema.Int, timeToLive: "1 hour", earlyRefresh: 0.5 })
+      yield* cache.set(early, "a", 1)
+      yield* advance("40 minutes")
+      assert.isUndefined(cache.peek(early, "a"))
+      const copied = namespace({ value: Schema.Struct({ n: Schema.Int }), copies: true })
+      yield* cache.set(copied, "a", { n: 1 })
+      assert.isUndefined(cache.peek(copied, "a"))
+    }))
+
   test("C78 set, get and invalidate do what they say, and say what they did", ({ namespace, node }) =>
     Effect.gen(function* () {
       const { cache } = yield* node()
