@@ -20,9 +20,8 @@
  *
  * **What it does not do.** It is no lock: whoever does not ask is not kept from
  * loading or storing, and a fill is judged by its fence alone. A key that somebody
- * is changing at this moment, in a transaction that stays open, is waited for a quarter
- * of a second and then counts as changed: whoever asks looks again, and loads it where
- * that is no different (see `Lease`).
+ * is changing at this moment, in a transaction that stays open, is outwaited for a fifth
+ * of a second, then it is granted to everyone who asks.
  *
  * @since 0.1.0
  */
@@ -36,10 +35,10 @@ import {
   isInTransaction,
   longKey,
   maxVersion,
+  outwait,
   serverId,
   type Store,
   storedKey,
-  tryAgain,
   unavailable,
   unhurriedSettings,
   wakeAwaiting
@@ -105,7 +104,7 @@ export const acquire = (
           pg_current_snapshot(), ${owner}, clock_timestamp() + ${PgTypes.float8(duration)} * interval '1 ms',
           pg_current_snapshot()
         from asked a
-        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context), "250ms")} settings
+        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
         where settings.are_set and not a.is_changed and not a.is_held and (a.version = 0 or a.is_there)
         order by a.cache_key collate "C"
         on conflict (namespace, cache_key) do update set
@@ -131,7 +130,8 @@ export const acquire = (
         const byKey = new Map(answers.map((answer) => [answer.cache_key, answer]))
         return stored.map((key) => grantOf(byKey.get(key)))
       }),
-      Effect.catchIf(isContended, () => Effect.succeed(keys.map(() => changed))),
+      outwait(isInTransaction(sql, fiber.context)),
+      Effect.catchIf(isContended, () => Effect.succeed(keys.map(() => granted))),
       Effect.mapError(unavailable("take the lease"))
     )
   )
@@ -148,12 +148,11 @@ const isOver = (sql: PgClient.PgClient) => sql`
 `
 
 const granted: LeaseGrant = { _tag: "Granted" }
-const changed: LeaseGrant = { _tag: "Changed" }
 
 const grantOf = (
   answer: { readonly remaining: number | null; readonly is_granted: boolean } | undefined
 ): LeaseGrant => {
-  if (answer === undefined) return changed
+  if (answer === undefined) return { _tag: "Changed" }
   return answer.is_granted ? granted : { _tag: "Held", remaining: Math.max(0, answer.remaining ?? 0) }
 }
 
@@ -228,7 +227,7 @@ export const release = (
           select count(*) from woken
         `.pipe(
           Effect.asVoid,
-          tryAgain(isInTransaction(sql, fiber.context)),
+          outwait(isInTransaction(sql, fiber.context)),
           Effect.catchIf(isContended, () => Effect.void),
           Effect.mapError(unavailable("release the lease"))
         )

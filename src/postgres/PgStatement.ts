@@ -5,7 +5,7 @@
  * @since 0.1.0
  */
 import { type PgClient, PgTypes } from "@effect/sql-pg"
-import { Context, Effect, Option, Predicate, Result } from "effect"
+import { Clock, Context, Effect, Option, Predicate, Result, Schedule } from "effect"
 import { SqlError } from "effect/sql"
 import { createHash } from "node:crypto"
 import { CacheError, StoreUnavailable } from "../CacheError.ts"
@@ -113,11 +113,11 @@ export const withOrigin = <A>(
  * @category fragments
  * @since 0.1.0
  */
-export const unhurriedSettings = (sql: PgClient.PgClient, inTransaction: boolean, lockTimeout = "50ms") =>
+export const unhurriedSettings = (sql: PgClient.PgClient, inTransaction: boolean) =>
   inTransaction
     ? sql`(select true as are_set)`
     : sql`(
-        select set_config('lock_timeout', ${lockTimeout}, true) || set_config('synchronous_commit', 'off', true) <> '' as are_set
+        select set_config('lock_timeout', '10ms', true) || set_config('synchronous_commit', 'off', true) <> '' as are_set
       )`
 
 /**
@@ -240,16 +240,28 @@ const serializationFailure = "40001"
 const deadlockDetected = "40P01"
 
 /**
- * Tries an unhurried statement twice more where others held a row: mostly they make a
- * note on it. A transaction is over once a statement of it has failed.
+ * Tries an unhurried statement again where others held a row: mostly they make a note
+ * on it, or ask for its lease. In between it holds no connection, for whoever holds a
+ * row for long may hold a thousand, and other calls are not to wait for those. A
+ * transaction is over once a statement of it has failed.
  *
  * @category combinators
  * @since 0.1.0
  */
-export const tryAgain =
+export const outwait =
   (inTransaction: boolean) =>
   <A>(call: Effect.Effect<A, SqlError.SqlError>): Effect.Effect<A, SqlError.SqlError> =>
-    Effect.retry(call, { while: (error) => !inTransaction && isContended(error), times: 2 })
+    Effect.flatMap(Clock.Clock, (clock) =>
+      Effect.provideService(call, Clock.Clock, clock).pipe(
+        Effect.retry({
+          while: (error) => !inTransaction && isContended(error),
+          schedule: Schedule.exponential("20 millis"),
+          times: 3
+        }),
+        // Rows are held by the time of the database, whatever a test makes of ours.
+        Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
+      )
+    )
 
 /**
  * @category errors

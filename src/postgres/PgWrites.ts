@@ -20,11 +20,11 @@ import {
   logChanged,
   longKey,
   maxVersion,
+  outwait,
   see,
   serverId,
   type Store,
   storedKey,
-  tryAgain,
   unavailable,
   unhurriedSettings,
   wakeAwaiting,
@@ -49,7 +49,7 @@ export const fill = (
       rows,
       rows.map(({ fence }) => fence)
     ).pipe(
-      tryAgain(isInTransaction(self.sql, fiber.context)),
+      outwait(isInTransaction(self.sql, fiber.context)),
       // Of the keys of a crowd one is being changed: no fence is known to hold.
       Effect.catchIf(isContended, () => Effect.succeed(rows.map(() => false))),
       Effect.mapError(unavailable("fill"))
