@@ -335,6 +335,30 @@ describe("PendingInvalidations", () => {
     })
   )
 
+  for (const [kind, invalidation] of Object.entries({
+    tag: tags("ns", "t"),
+    pattern: matching("ns", "a*"),
+    expiry: expired(keys("ns", "a")),
+    "expiry by tag": expired(tags("ns", "t"))
+  })) {
+    it.effect(`a ${kind} that is added again while it is under way is done once more (C64)`, () =>
+      Effect.gen(function* () {
+        const { double, pending, told } = yield* waiting()
+        const answers = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        double.answer = () => Deferred.await(answers[told.length - 1]!)
+        pending.add(invalidation)
+        yield* settle
+        pending.add(invalidation)
+        yield* Deferred.succeed(answers[0]!, undefined)
+        yield* settle
+        assert.isTrue(pending.isPending("ns", "a", ["t"]))
+        yield* Deferred.succeed(answers[1]!, undefined)
+        yield* settle
+        assert.deepStrictEqual([told, pending.size], [[shown(invalidation), shown(invalidation)], 0])
+      })
+    )
+  }
+
   it.effect("a key that is added while its namespace is being cleared has it cleared once more", () =>
     Effect.gen(function* () {
       for (const wide of [whole("ns"), everything]) {
