@@ -134,7 +134,17 @@ const judgeOwn = (past: Past, running: Running, read: Read, key: string, text: s
       keys.includes(key) &&
       ended > own.began
   )
-  if (isBeside) return
+  // Nor is the store believed of what it could not be told.
+  const isDoubted = past.operations.some(
+    ({ exit, keys, operation, transaction, where }) =>
+      transaction !== own.transaction &&
+      operation._tag !== "Read" &&
+      where === running.where &&
+      keys.includes(key) &&
+      exit !== undefined &&
+      Exit.isFailure(exit)
+  )
+  if (isBeside || isDoubted) return
   check(own.values.get(key)!.text === text, `${text}, although it has set ${own.values.get(key)!.text} itself`)
 }
 
