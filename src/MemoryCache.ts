@@ -19,7 +19,7 @@
  * - Every entry that was put and is not there any more is counted once, under
  *   its cause: `puts = entries + the sum of removals`, in each partition.
  * - A hit costs one `Map` lookup and the mark for the eviction, and allocates
- *   nothing. An entry without tags is in no index of tags.
+ *   nothing but, at the first of each entry, the effect that it is answered with. An entry without tags is in no index of tags.
  *
  * **What it does not promise**: `size` is what the caller says of each value plus
  * `entryOverhead` and `tagOverhead`, not what V8 takes. When the clock is set back, an entry that
@@ -29,33 +29,16 @@
  *
  * @since 0.1.0
  */
-import { Clock, Context, type Duration, Effect, Exit, Layer } from "effect"
-import { type Eviction, lru } from "./Eviction.ts"
-import type { Details, KeyId, MemoryEntry, NewMemoryEntry, Partition, RemovalCause } from "./MemoryEntry.ts"
+import { Clock, Context, type Duration, Effect, Layer } from "effect"
+import { Eviction } from "./Eviction.ts"
+import { hashOf, randomSeed } from "./KeyHash.ts"
+import type { KeyId, MemoryEntry, NewMemoryEntry, Partition, RemovalCause } from "./MemoryEntry.ts"
+import { type Epoch, epochLength, MemoryNode, weightOf } from "./MemoryNode.ts"
 import { TagIndex } from "./TagIndex.ts"
-import { type TimerNode, TimerWheel } from "./TimerWheel.ts"
+import { TimerWheel } from "./TimerWheel.ts"
 
 export type { Details, KeyId, MemoryEntry, NewMemoryEntry, Partition, RemovalCause } from "./MemoryEntry.ts"
-
-/**
- * The bytes that count for each entry beside its value: the entry with its links
- * and boxed times, the prebuilt hit and the slot in the `Map` (220 measured on
- * Node 20), and a short key. Without it, a million tiny values would count for
- * next to nothing.
- *
- * @category constants
- * @since 0.1.0
- */
-export const entryOverhead = 250
-
-/**
- * The bytes that count for each tag of an entry: its place in the index of tags,
- * where no other entry has that tag (180 measured on Node 20).
- *
- * @category constants
- * @since 0.1.0
- */
-export const tagOverhead = 200
+export { entryOverhead, tagOverhead } from "./MemoryNode.ts"
 
 /**
  * The memory of this process (L1).
@@ -88,8 +71,12 @@ export class MemoryCache extends Context.Service<
    * @category constructors
    * @since 0.1.0
    */
-  static readonly make = (options: { readonly maxEntries: number; readonly maxSize: number }): MemoryCache["Service"] =>
-    new Memory(options.maxEntries, options.maxSize)
+  static readonly make = (options: {
+    readonly maxEntries: number
+    readonly maxSize: number
+    /** What the hashes of the keys begin with. With the same one, the same calls evict the same. Default: at random. */
+    readonly seed?: number | undefined
+  }): MemoryCache["Service"] => new Memory(options.maxEntries, options.maxSize, options.seed ?? randomSeed())
 
   /**
    * A memory from which a fiber removes what has expired, every
@@ -118,46 +105,7 @@ export class MemoryCache extends Context.Service<
     )
 }
 
-/** An entry with its place in the partition, the eviction order and the wheel. */
-class Node implements MemoryEntry<unknown> {
-  readonly hit: Exit.Exit<unknown, never>
-  readonly value: unknown
-  readonly createdAt: number
-  readonly expiresAt: number
-  freshUntil: number
-  vouchedUntil: number
-  hitUntil: number
-  readonly size: number
-  readonly tags: ReadonlyArray<string>
-  details: Details
-  readonly id: KeyId
-  uses = 0
-  readonly partition: MemoryPartition<unknown>
-  newer: Node | undefined = undefined
-  older: Node | undefined = undefined
-  timerNext: TimerNode | undefined = undefined
-  timerPrevious: TimerNode | undefined = undefined
-
-  constructor(partition: MemoryPartition<unknown>, id: KeyId, entry: NewMemoryEntry<unknown>) {
-    this.details = entry.details ?? noDetails
-    // The failure is one that reads of this namespace have in their type.
-    this.hit = (this.details.failure as Exit.Failure<never, never> | undefined) ?? Exit.succeed(entry.value)
-    this.value = entry.value
-    this.createdAt = entry.createdAt
-    this.expiresAt = entry.expiresAt
-    this.freshUntil = entry.freshUntil ?? entry.expiresAt
-    this.vouchedUntil = entry.vouchedUntil ?? entry.expiresAt
-    this.hitUntil = entry.hitUntil ?? entry.expiresAt
-    this.size = entry.size
-    // The caller's array may change; the index goes by this one.
-    this.tags = entry.tags.length === 0 ? noTags : [...entry.tags]
-    this.id = id
-    this.partition = partition
-  }
-}
-
-const noDetails: Details = {}
-const noTags: ReadonlyArray<string> = []
+type Node = MemoryNode<MemoryPartition<unknown>>
 
 class MemoryPartition<A> implements Partition<A> {
   readonly nodes = new Map<KeyId, Node>()
@@ -165,10 +113,12 @@ class MemoryPartition<A> implements Partition<A> {
   size = 0
   puts = 0
   readonly removals: Record<RemovalCause, number> = { explicit: 0, replaced: 0, expired: 0, size: 0, remote: 0 }
-  private readonly memory: Memory
+  readonly memory: Memory
+  private readonly seed: number
 
-  constructor(memory: Memory) {
+  constructor(memory: Memory, namespace: string) {
     this.memory = memory
+    this.seed = hashOf(namespace, memory.seed)
   }
 
   get entries(): number {
@@ -196,13 +146,19 @@ class MemoryPartition<A> implements Partition<A> {
       if (previous !== undefined) drop(memory, previous, causeAt(previous, now, "replaced"))
       return false
     }
-    const node = new Node(this, id, entry)
-    if (previous !== undefined) {
+    memory.epoch = epochAt(memory, now)
+    const node = new MemoryNode<MemoryPartition<unknown>>(
+      this,
+      id,
+      previous === undefined ? hashOf(id, this.seed) : previous.hash,
+      entry
+    )
+    if (previous === undefined) memory.eviction.inserted(node, isRoom(memory, node))
+    else {
       memory.eviction.replaced(previous, node)
       release(memory, previous, causeAt(previous, now, "replaced"))
     }
-    makeRoom(memory, entry, now)
-    if (previous === undefined) memory.eviction.inserted(node)
+    makeRoom(memory, node, now)
     this.nodes.set(id, node)
     keep(memory, node)
     return true
@@ -220,7 +176,7 @@ class MemoryPartition<A> implements Partition<A> {
     const node = this.nodes.get(id)
     if (node === undefined) return false
     const wasFresh = now < Math.min(node.freshUntil, node.expiresAt)
-    if (hasReserve(node) && now < node.expiresAt) age(node, now)
+    if (hasReserve(node) && now < node.expiresAt) node.age(now)
     else drop(this.memory, node, causeAt(node, now, cause))
     return wasFresh
   }
@@ -245,22 +201,32 @@ class Memory {
   size = 0
   /** The last `now` that was given. */
   latest = -Infinity
+  epoch: Epoch = { start: 0 }
   readonly maxEntries: number
   readonly maxSize: number
-  readonly eviction: Eviction<Node> = lru()
+  readonly seed: number
+  /**
+   * The least that an entry counts for in the order of eviction: its part if there were as many as may be. So a bound
+   * in number is one in bytes of entries that are all alike, and whichever binds, one measure of room will do. Where
+   * bytes are not bounded, each entry counts for one.
+   */
+  readonly leastCharge: number
+  readonly eviction = new Eviction<Node>()
   readonly wheel = new TimerWheel<Node>()
   readonly onExpired = (node: Node): void => drop(this, node, "expired")
   private readonly partitions = new Map<string, MemoryPartition<unknown>>()
 
-  constructor(maxEntries: number, maxSize: number) {
+  constructor(maxEntries: number, maxSize: number, seed: number) {
     this.maxEntries = maxEntries
     this.maxSize = maxSize
+    this.seed = seed
+    this.leastCharge = maxSize / Math.max(maxEntries, 1)
   }
 
   partition<A>(namespace: string): Partition<A> {
     let partition = this.partitions.get(namespace)
     if (partition === undefined) {
-      partition = new MemoryPartition<unknown>(this)
+      partition = new MemoryPartition<unknown>(this, namespace)
       this.partitions.set(namespace, partition)
     }
     return partition as Partition<unknown> as Partition<A>
@@ -281,7 +247,7 @@ class Memory {
       for (const [id, node] of partition.nodes) {
         check(node.id === id && node.partition === partition, `${namespace}: the entry under ${id} is another's`)
         held.add(node)
-        partitionSize += weight(node)
+        partitionSize += weightOf(node)
       }
       const problem = partition.tags.problemWith(partition.nodes.values())
       check(problem === undefined, `${namespace}: the index of tags is wrong: ${problem}`)
@@ -297,6 +263,8 @@ class Memory {
     check(this.size === size, `size is ${this.size}, should be ${size}`)
     check(this.entries <= this.maxEntries, `${this.entries} entries, at most ${this.maxEntries} are allowed`)
     check(this.size <= this.maxSize, `${this.size} bytes, at most ${this.maxSize} are allowed`)
+    const problem = this.eviction.problem()
+    check(problem === undefined, `the eviction order is wrong: ${problem}`)
     checkSame("the eviction order", this.eviction.nodes(), held)
     checkSame("the wheel", this.wheel.nodes(), new Set([...held].filter((node) => node.expiresAt !== Infinity)))
     this.wheel.checkInvariants()
@@ -309,14 +277,20 @@ const observe = (memory: Memory, now: number): void => {
   memory.latest = now
 }
 
-const weight = ({ size, tags }: NewMemoryEntry<unknown>): number => size + entryOverhead + tags.length * tagOverhead
+/** Times that are far from the epoch's start are as right, but take more room. */
+const epochAt = ({ epoch }: Memory, now: number): Epoch =>
+  Math.abs(now - epoch.start) < epochLength ? epoch : { start: Math.floor(now) }
 
 const fits = (memory: Memory, entry: NewMemoryEntry<unknown>): boolean =>
-  memory.maxEntries >= 1 && entry.size >= 0 && weight(entry) <= memory.maxSize
+  memory.maxEntries >= 1 && entry.size >= 0 && weightOf(entry) <= memory.maxSize
 
-const makeRoom = (memory: Memory, entry: NewMemoryEntry<unknown>, now: number): void => {
-  while (memory.entries + 1 > memory.maxEntries || memory.size + weight(entry) > memory.maxSize) {
-    const victim = memory.eviction.victim()!
+const isRoom = (memory: Memory, node: Node): boolean =>
+  memory.entries + 1 <= memory.maxEntries && memory.size + weightOf(node) <= memory.maxSize
+
+/** The node is in the order of eviction already, but in nothing else. */
+const makeRoom = (memory: Memory, node: Node, now: number): void => {
+  while (!isRoom(memory, node)) {
+    const victim = memory.eviction.victim(node)
     drop(memory, victim, causeAt(victim, now, "size"))
   }
 }
@@ -328,26 +302,18 @@ const causeAt = (node: Node, now: number, cause: RemovalCause): RemovalCause =>
 const hasReserve = ({ details, expiresAt, freshUntil }: Node): boolean =>
   details.failure === undefined && (freshUntil < expiresAt || freshUntil === Infinity)
 
-const age = (node: Node, now: number): void => {
-  node.freshUntil = Math.min(node.freshUntil, now)
-  // Not `now`: the clock may go back.
-  node.vouchedUntil = -Infinity
-  node.hitUntil = -Infinity
-  node.details = { ...node.details, retryAt: undefined }
-}
-
 const keep = (memory: Memory, node: Node): void => {
   if (node.tags.length > 0) node.partition.tags.add(node)
   memory.wheel.schedule(node)
   memory.entries++
-  memory.size += weight(node)
-  node.partition.size += weight(node)
+  memory.size += weightOf(node)
+  node.partition.size += weightOf(node)
   node.partition.puts++
 }
 
 const drop = (memory: Memory, node: Node, cause: RemovalCause): void => {
   node.partition.nodes.delete(node.id)
-  memory.eviction.removed(node)
+  memory.eviction.removed(node, cause === "size")
   release(memory, node, cause)
 }
 
@@ -355,8 +321,8 @@ const release = (memory: Memory, node: Node, cause: RemovalCause): void => {
   if (node.tags.length > 0) node.partition.tags.delete(node)
   memory.wheel.deschedule(node)
   memory.entries--
-  memory.size -= weight(node)
-  node.partition.size -= weight(node)
+  memory.size -= weightOf(node)
+  node.partition.size -= weightOf(node)
   node.partition.removals[cause]++
 }
 

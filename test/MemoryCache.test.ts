@@ -228,20 +228,85 @@ describe("MemoryCache", () => {
   })
 
   describe("bounds", () => {
-    it("evicts the least recently used entry of all partitions", () => {
-      const memory = MemoryCache.make({ maxEntries: 3, maxSize: Infinity })
-      const a = memory.partition("a")
-      const b = memory.partition("b")
-      a.put(1, entry("x"), 0)
-      b.put(1, entry("x"), 0)
-      a.put(2, entry("x"), 0)
-      a.get(1, 0)
-      b.put(2, entry("x"), 0)
-      assert.deepStrictEqual(idsOf(b), [2])
-      a.put(3, entry("x"), 0)
-      assert.deepStrictEqual(idsOf(a), [1, 3])
-      assert.strictEqual(a.removals.size + b.removals.size, 2)
-      assert.strictEqual(memory.entries, 3)
+    it("shares its room among all partitions, and keeps what was used in each of them", () => {
+      const memory = MemoryCache.make({ maxEntries: 10, maxSize: Infinity, seed: 1 })
+      const partitions = [memory.partition("a"), memory.partition("b")]
+      for (const partition of partitions) {
+        partition.put("used", entry("x"), 0)
+        for (let i = 0; i < 3; i++) partition.get("used", 0)
+      }
+      for (let i = 0; i < 100; i++) partitions[i % 2]!.put(i, entry("x"), 0)
+      for (const partition of partitions) assert.isDefined(partition.get("used", 0))
+      assert.strictEqual(memory.entries, 10)
+      assert.strictEqual(partitions[0]!.removals.size + partitions[1]!.removals.size, 92)
+      memory.checkInvariants()
+    })
+
+    it("evicts the same at the same calls, where the seed is the same", () => {
+      const survivors = (seed: number) => {
+        const partition = MemoryCache.make({ maxEntries: 50, maxSize: Infinity, seed }).partition("a")
+        for (let i = 0; i < 5000; i++) {
+          const id = (i * i) % 211
+          if (partition.get(id, 0) === undefined) partition.put(id, entry("x"), 0)
+        }
+        return idsOf(partition)
+      }
+      assert.deepStrictEqual(survivors(7), survivors(7))
+    })
+
+    describe("take a key that returns soon after it was evicted for one worth keeping", () => {
+      /** Whether "key" outlives many newer entries, when it is put into `again` after it has left "a" as `leave` says. */
+      const outlives = (
+        leave: (memory: MemoryCache["Service"], key: NewMemoryEntry<string>) => void,
+        again: string
+      ): boolean => {
+        const memory = MemoryCache.make({ maxEntries: 100, maxSize: Infinity, seed: 1 })
+        const others = memory.partition("others")
+        for (let i = 0; i < 100; i++) others.put(i, entry("x"), 0)
+        leave(memory, entry("x"))
+        assert.isUndefined(memory.partition("a").get("key", 0))
+        memory.partition(again).put("key", entry("x"), 0)
+        for (let i = 0; i < 60; i++) others.put(1000 + i, entry("x"), 0)
+        return memory.partition(again).get("key", 0) !== undefined
+      }
+
+      const evict = (memory: MemoryCache["Service"], key: NewMemoryEntry<string>): void => {
+        memory.partition("a").put("key", key, 0)
+        for (let i = 0; i < 50; i++) memory.partition("others").put(500 + i, entry("x"), 0)
+      }
+
+      it("in its own partition alone", () => {
+        assert.isTrue(outlives(evict, "a"))
+        assert.isFalse(outlives(evict, "b"))
+      })
+
+      it("but not one that was removed or has expired", () => {
+        const remove = (memory: MemoryCache["Service"], key: NewMemoryEntry<string>) => {
+          memory.partition("a").put("key", key, 0)
+          memory.partition("a").remove("key", "explicit")
+        }
+        const expire = (memory: MemoryCache["Service"], key: NewMemoryEntry<string>) => {
+          memory.partition("a").put("key", { ...key, expiresAt: 10 }, 0)
+          for (let i = 0; i < 50; i++) memory.partition("others").put(500 + i, entry("x"), 10)
+          assert.strictEqual(memory.partition("a").removals.expired, 1)
+        }
+        assert.isFalse(outlives(remove, "a"))
+        assert.isFalse(outlives(expire, "a"))
+      })
+    })
+
+    it("holds as much as it may, however little that is", () => {
+      for (const maxEntries of [1, 2, 3, 10]) {
+        const memory = MemoryCache.make({ maxEntries, maxSize: Infinity })
+        const partition = memory.partition("a")
+        for (let i = 0; i < 1000; i++) {
+          const id = i % 7 === 0 ? "hot" : i % 23
+          if (partition.get(id, 0) === undefined) partition.put(id, entry("x"), 0)
+          assert.isDefined(partition.get(id, 0))
+          memory.checkInvariants()
+        }
+        assert.strictEqual(memory.entries, maxEntries)
+      }
     })
 
     it("counts the overhead of each entry, and evicts as many as a large one needs", () => {
@@ -250,7 +315,7 @@ describe("MemoryCache", () => {
       for (const id of [1, 2, 3, 4]) partition.put(id, entry("x", { size: 100 }), 0)
       assert.strictEqual(memory.size, memory.maxSize)
       assert.isTrue(partition.put(5, entry("x", { size: 101 + entryOverhead + 100 }), 0))
-      assert.deepStrictEqual(idsOf(partition), [4, 5])
+      assert.deepStrictEqual([partition.entries, idsOf(partition).includes(5)], [2, true])
       assert.strictEqual(partition.size, memory.size)
       assert.deepStrictEqual(partition.removals, { ...none, size: 3 })
     })
@@ -283,7 +348,8 @@ describe("MemoryCache", () => {
       const partition = memory.partition("a")
       for (const id of [1, 2, 3]) partition.put(id, entry("x", { size: 10 }), 0)
       assert.isTrue(partition.put(1, entry("x", { size: 20 }), 0))
-      assert.deepStrictEqual(idsOf(partition), [1, 3])
+      assert.strictEqual(partition.get(1, 0)!.size, 20)
+      assert.strictEqual(partition.entries, 2)
       assert.deepStrictEqual(partition.removals, { ...none, replaced: 1, size: 1 })
       memory.checkInvariants()
     })
@@ -397,8 +463,10 @@ describe("MemoryCache", () => {
               const { size, tags } = command
               const freshUntil = now + command.timeToLive
               const fresh = entry(command.value, { size, tags, freshUntil, expiresAt: freshUntil + command.staleFor })
-              const kept = model.put(command.namespace, command.id, fresh, now)
-              assert.strictEqual(partition.put(command.id, fresh, now), kept)
+              const kept = partition.put(command.id, fresh, now)
+              const ids = new Map(namespaces.map((name) => [name as string, new Set(memory.partition(name).ids())]))
+              const isThere = ({ id, namespace }: Kept) => ids.get(namespace)!.has(id)
+              assert.strictEqual(model.put(command.namespace, command.id, fresh, now, isThere), kept)
               break
             }
             case "get":
@@ -545,7 +613,10 @@ const shown = (ids: ReadonlyArray<KeyId>) =>
 
 const weightOf = ({ size, tags }: NewMemoryEntry<number>): number => size + entryOverhead + tags.length * tagOverhead
 
-/** The same, written for plainness: one list, the least recently used entry first. */
+const sizeOf = (list: ReadonlyArray<NewMemoryEntry<number>>): number =>
+  list.reduce((sum, kept) => sum + weightOf(kept), 0)
+
+/** The same, written for plainness: one list. Who leaves for want of room it is told, and says if that was needed. */
 class Model {
   list: ReadonlyArray<Kept> = []
   latest = 0
@@ -558,7 +629,13 @@ class Model {
     this.maxSize = maxSize
   }
 
-  put(namespace: string, id: KeyId, entry: NewMemoryEntry<number>, now: number): boolean {
+  put(
+    namespace: string,
+    id: KeyId,
+    entry: NewMemoryEntry<number>,
+    now: number,
+    isThere: (kept: Kept) => boolean
+  ): boolean {
     this.observe(now)
     this.drop((kept) => Math.floor(kept.expiresAt / tickMillis) < Math.floor(now / tickMillis), "expired")
     const isOlder = (kept: Kept): boolean => kept.namespace === namespace && kept.id === id
@@ -566,10 +643,18 @@ class Model {
     this.drop(isOlder, "replaced")
     const size = weightOf(entry)
     if (entry.expiresAt <= now || size > this.maxSize || this.maxEntries === 0) return false
-    while (this.list.length === this.maxEntries || this.size() + size > this.maxSize) {
-      const victim = this.list[0]!
-      this.drop((kept) => kept === victim, victim.expiresAt <= now ? "expired" : "size")
+    const needsRoom = (list: ReadonlyArray<Kept>) =>
+      list.length >= this.maxEntries || sizeOf(list) + size > this.maxSize
+    const victims = this.list.filter((kept) => !isThere(kept))
+    const left = this.list.filter(isThere)
+    assert.isFalse(needsRoom(left), "too few have left")
+    if (victims.length > 0) {
+      assert.isTrue(
+        victims.some((victim) => needsRoom([...left, victim])),
+        "more have left than had to"
+      )
     }
+    for (const victim of victims) this.drop((kept) => kept === victim, victim.expiresAt <= now ? "expired" : "size")
     this.list = [...this.list, { ...entry, vouchedUntil: entry.expiresAt, namespace, id }]
     return true
   }
@@ -582,7 +667,6 @@ class Model {
       this.drop((kept) => kept === found, "expired")
       return undefined
     }
-    this.list = [...this.list.filter((kept) => kept !== found), found]
     return found
   }
 
@@ -630,10 +714,6 @@ class Model {
     const { latest } = this
     this.latest = now
     return now < latest ? this.drop((kept) => kept.expiresAt <= latest, "expired") : 0
-  }
-
-  private size(): number {
-    return this.list.reduce((sum, kept) => sum + weightOf(kept), 0)
   }
 
   private drop(leaves: (kept: Kept) => boolean, cause: RemovalCause): number {
