@@ -483,12 +483,36 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
       ]
       const texts = (keys: ReadonlyArray<string>) =>
         Effect.forEach(callsOn(keys), (call) => Effect.map(statements(call), (sent) => sent.map(([text]) => text)))
+      // The first read in a namespace that has been cleared hears of that, and asks anew.
+      yield* Effect.andThen(store.clear(ns), store.read(ns, ["a"]))
       const one = yield* texts(["a"])
       const many = yield* texts(["a", "b", "x".repeat(2000), "c"])
       for (const sent of one) assert.strictEqual(sent.length, 1)
       // The log, the marks, and one range of the entries.
       assert.strictEqual((yield* statements(store.sweep(100))).length, 3)
       assert.deepStrictEqual(many, one)
+    })
+  )
+
+  it.effect("a read is two statements only where marks have come since the last one", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      const sent = Effect.suspend(() => Effect.map(statements(store.read(ns, ["k"])), ({ length }) => length))
+      yield* sql`update cache_log set is_open = false`
+      yield* store.write(ns, [row("k", 1)])
+      assert.strictEqual(yield* sent, 1)
+      yield* store.clear(ns)
+      assert.strictEqual(yield* sent, 2)
+      assert.strictEqual(yield* sent, 1)
+      assert.deepStrictEqual(yield* documents(store, ns, ["k"]), [undefined])
+      yield* store.clear(`not ${ns}`)
+      yield* sql`update cache_log set is_open = false where namespace = ${ns}`
+      assert.strictEqual(yield* sent, 1)
+      assert.strictEqual(yield* sent, 1)
+      yield* store.clearAll
+      assert.strictEqual(yield* sent, 2)
     })
   )
 

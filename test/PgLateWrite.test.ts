@@ -32,23 +32,26 @@ const process = Effect.gen(function* () {
   const client = yield* PgClient.PgClient
   let held: Record<"reached" | "sent" | "done", Deferred.Deferred<void>> | undefined
   const late = new Proxy(client.withoutTransforms(), {
-    apply: (sql, self, args: [TemplateStringsArray, ...Array<unknown>]) => {
-      const statement = Reflect.apply(sql, self, args) as Effect.Effect<unknown, unknown>
-      if (held === undefined || !args[0].join("").includes("insert into cache_entries as e (")) return statement
-      const { done, reached, sent } = held
-      held = undefined
-      return Effect.andThen(Deferred.succeed(reached, undefined), Deferred.await(sent)).pipe(
-        Effect.andThen(statement),
-        Effect.andThen(Deferred.succeed(done, undefined)),
-        Effect.andThen(Effect.never)
-      )
-    }
+    get: (sql, name) => (name === "unsafe" ? unsafe : Reflect.get(sql, name))
   })
+  const unsafe = <A extends object>(text: string, parameters?: ReadonlyArray<unknown>) => {
+    const statement = client.withoutTransforms().unsafe<A>(text, parameters)
+    if (held === undefined || !text.includes("insert into cache_entries as e (")) return statement
+    const { done, reached, sent } = held
+    held = undefined
+    return Deferred.await(sent).pipe(
+      Effect.andThen(statement),
+      Effect.andThen(Deferred.succeed(done, undefined)),
+      Effect.forkDetach,
+      Effect.andThen(Deferred.succeed(reached, undefined)),
+      Effect.andThen(Effect.never)
+    )
+  }
   const through = new Proxy(client, {
     get: (target, name) => (name === "withoutTransforms" ? () => late : Reflect.get(target, name))
   })
   const store = yield* PgCacheStore.make().pipe(Effect.provideService(PgClient.PgClient, through))
-  /** Issues a write, does something else, and only then lets the write reach the server. */
+  /** Issues a write, gives it up, does something else, and only then lets the write reach the server. */
   const overtaken = (namespace: string, rows: ReadonlyArray<NewRow>, meanwhile: Effect.Effect<unknown, unknown>) =>
     Effect.gen(function* () {
       const [reached, sent, done] = [
@@ -59,10 +62,10 @@ const process = Effect.gen(function* () {
       held = { reached, sent, done }
       const write = yield* Effect.forkChild(store.write(namespace, rows))
       yield* Deferred.await(reached)
+      yield* Fiber.interrupt(write)
       yield* meanwhile
       yield* Deferred.succeed(sent, undefined)
       yield* Deferred.await(done)
-      yield* Fiber.interrupt(write)
     })
   return { store, overtaken }
 })

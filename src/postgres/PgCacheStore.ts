@@ -3,7 +3,12 @@
  * `migrations/0001_cache.sql`, which also says what each column means.
  *
  * Each call is one statement, with the same text whatever the number of keys, so
- * that it stays prepared. Lifetimes are judged by the database's clock alone.
+ * that it stays prepared; a read is two where marks of its namespace have come since the
+ * last one. Lifetimes are judged by the database's clock alone.
+ *
+ * Reads of one namespace that are made at the same time share a statement, and so do
+ * fills, writes and requests for leases (`Convoy`), unless they are inside a
+ * transaction. What the database refuses them together each tries alone.
  *
  * **How the promises are kept**
  *
@@ -14,7 +19,7 @@
  *   tombstone grows, by the database's clock and however late the statement arrives.
  *   The row keeps the snapshot, and a mark that is committed later is found when the
  *   row is read. Where an invalidation of the same key is in a transaction that is
- *   still open, a fill waits 50 ms at the row and is refused.
+ *   still open, a fill outwaits it for a fifth of a second and is refused.
  * - `write` replaces no row that is newer than what this process had seen when it
  *   was sent, nor stores one that a mark covers which it had not seen; if so, it
  *   looks again and is sent anew. So one that its caller has given up, and that the
@@ -49,7 +54,7 @@ import * as PgNotes from "./PgNotes.ts"
 import * as PgRemovals from "./PgRemovals.ts"
 import * as PgRows from "./PgRows.ts"
 import * as PgSweeper from "./PgSweeper.ts"
-import { fill, write } from "./PgWrites.ts"
+import * as PgWrites from "./PgWrites.ts"
 import { isInTransaction, nothingSeen, type Store, unavailable } from "./PgStatement.ts"
 
 /**
@@ -82,23 +87,24 @@ export const make = (options?: Options): Effect.Effect<CacheStore["Service"], ne
       fenceLifetime: Duration.toMillis(fenceLifetime),
       seen: nothingSeen()
     }
+    const read = PgRows.reader(self)
     const { maxEntries = Infinity, maxSize = Infinity } = options ?? {}
     const sweep = PgSweeper.make(sql, self.fenceLifetime, { maxEntries, maxSize })
     return {
       fenceLifetime,
       inTransaction: (context) => isInTransaction(sql, context),
       afterCommit: sql.afterCommit,
-      read: (namespace, keys) => PgRows.read(self, namespace, keys),
-      fill: (namespace, rows) => fill(self, namespace, rows),
+      read,
+      fill: PgWrites.filler(self),
       rearm: (namespace, rows) => PgNotes.rearm(self, namespace, rows),
-      write: (namespace, rows) => write(self, namespace, rows),
+      write: PgWrites.writer(self, read),
       remove: (namespace, keys, keepsStale = false) => PgRemovals.remove(self, namespace, keys, keepsStale),
       removeTagged: (namespace, tags, keepsStale = false) => PgMarks.removeTagged(self, namespace, tags, keepsStale),
       removeMatching: (namespace, pattern, keepsStale = false) =>
         PgMarks.removeMatching(self, namespace, pattern, keepsStale),
       clear: (namespace) => PgMarks.clear(self, namespace),
       clearAll: PgMarks.clearAll(self),
-      acquire: (namespace, keys, lease) => PgLease.acquire(self, namespace, keys, lease),
+      acquire: PgLease.acquirer(self),
       renew: (namespace, keys, lease) => PgLease.renew(self, namespace, keys, lease),
       release: (namespace, keys, owner) => PgLease.release(self, namespace, keys, owner),
       touch: (namespace, uses) => PgNotes.touch(self, namespace, uses),

@@ -26,74 +26,122 @@
  * @since 0.1.0
  */
 import { type PgClient, PgTypes } from "@effect/sql-pg"
-import { Effect } from "effect"
+import { Effect, Record } from "effect"
+import type { Statement } from "effect/sql"
 import type { CacheError } from "../CacheError.ts"
-import type { Fence, KeyText, Lease, LeaseGrant } from "../CacheStore.ts"
+import type { CacheStore, Fence, KeyText, Lease, LeaseGrant } from "../CacheStore.ts"
+import * as Convoy from "../Convoy.ts"
 import {
+  apartInTransaction,
+  arrayFrom,
   arrayOf,
   isContended,
   isInTransaction,
+  isRefusal,
   longKey,
   maxVersion,
+  noSettings,
   outwait,
+  prepared,
   serverId,
   type Store,
   storedKey,
+  together,
   unavailable,
   unhurriedSettings,
   wakeAwaiting
 } from "./PgStatement.ts"
 
 /**
- * See `CacheStore`.
+ * The `acquire` of a store; see `CacheStore`. Requests in one namespace at the same time travel together.
  *
  * @category operations
  * @since 0.1.0
  */
-export const acquire = (
-  { sql }: Store,
-  namespace: string,
-  keys: ReadonlyArray<{ readonly key: KeyText; readonly fence: Fence }>,
-  { duration, owner }: Lease
-): Effect.Effect<ReadonlyArray<LeaseGrant>, CacheError> => {
-  if (keys.length === 0) return Effect.succeed([])
-  const stored = keys.map(({ key }) => storedKey(key))
-  const isFree = sql`(
-    e.lease_until is null or e.lease_until <= clock_timestamp() or e.lease_owner = ${owner} or ${isOver(sql)}
+export const acquirer = (self: Store): CacheStore["Service"]["acquire"] => {
+  const { sql } = self
+  const settings = {
+    none: noSettings(sql),
+    unhurried: unhurriedSettings(sql, false)
+  }
+  const statements = Record.map(settings, (settings) => acquireWith(sql, settings))
+  const answer = (calls: ReadonlyArray<LeaseCall>, settings: "none" | "unhurried") =>
+    Effect.suspend(() => {
+      const input: LeaseInput = {
+        namespace: calls[0]!.group,
+        keys: calls.flatMap(({ keys }) => keys),
+        wanted: calls.flatMap(({ wanted }) => wanted),
+        leases: calls.flatMap(({ keys, lease }) => keys.map(() => lease))
+      }
+      return Effect.map(statements[settings](input), (answers) => {
+        const byKey = new Map(answers.map((answer) => [answer.cache_key, answer]))
+        return calls.map(({ keys }) => keys.map((key) => grantOf(byKey.get(key))))
+      })
+    })
+  const convoy = Convoy.make({
+    ...together,
+    span: "PgCacheStore.acquire",
+    isExclusive: true,
+    carry: (calls: ReadonlyArray<LeaseCall>, isAlone: boolean) =>
+      isAlone ? outwait(false)(answer(calls, "unhurried")) : answer(calls, "unhurried"),
+    isRefusal
+  })
+  return (namespace, wanted, lease) => {
+    if (wanted.length === 0) return Effect.succeed([])
+    const keys = wanted.map(({ key }) => storedKey(key))
+    const call: LeaseCall = { group: namespace, keys, size: 0, wanted, lease }
+    return apartInTransaction(
+      sql,
+      Effect.map(answer([call], "none"), ([grants]) => grants!),
+      convoy.join(call)
+    ).pipe(
+      Effect.catchIf(isContended, () => Effect.succeed(wanted.map(() => granted))),
+      Effect.mapError(unavailable("take the lease"))
+    )
+  }
+}
+
+interface LeaseCall extends Convoy.Call {
+  readonly wanted: ReadonlyArray<{ readonly key: KeyText; readonly fence: Fence }>
+  readonly lease: Lease
+}
+
+interface LeaseInput extends Pick<LeaseCall, "keys" | "wanted"> {
+  readonly namespace: string
+  /** One per key. */
+  readonly leases: ReadonlyArray<Lease>
+}
+
+const acquireWith = (sql: PgClient.PgClient, settings: Statement.Fragment) => {
+  const namespace = (input: LeaseInput) => input.namespace
+  const isFreeFor = (owner: string) => sql`(
+    e.lease_until is null or e.lease_until <= clock_timestamp() or e.lease_owner = ${sql.literal(owner)} or ${isOver(sql)}
   )`
-  return Effect.withFiber((fiber) =>
-    sql<{ cache_key: string; remaining: number | null; is_granted: boolean }>`
+  const isFree = isFreeFor("excluded.lease_owner")
+  return prepared<{ cache_key: string; remaining: number | null; is_granted: boolean }, LeaseInput>(
+    sql,
+    sql`
       with asked as materialized (
         select
-          u.cache_key, u.long_key, u.version,
+          u.cache_key, u.long_key, u.version, u.owner, u.duration,
           e.cache_key is not null as is_there,
-          coalesce(e.is_awaited and not ${isFree}, false) as is_held,
+          coalesce(e.is_awaited and not ${isFreeFor("u.owner")}, false) as is_held,
           split_part(u.fence, '/', 1) <> ${serverId(sql)} or exists (
             select
             from cache_marks(
-              (select ${namespace}::text), coalesce(u.long_key, u.cache_key), coalesce(e.tags, '{}'), '{}',
+              u.namespace, coalesce(u.long_key, u.cache_key), coalesce(e.tags, '{}'), '{}',
               split_part(u.fence, '/', 2)::pg_snapshot, pg_current_xact_id_if_assigned(), ${PgTypes.int8(maxVersion)}
             )
           ) as is_changed
-        from unnest(
-          ${arrayOf(sql, "text", stored)},
-          ${arrayOf(
-            sql,
-            "text",
-            keys.map(({ key }, index) => longKey([stored[index]!, key]))
-          )},
-          ${arrayOf(
-            sql,
-            "int8",
-            keys.map(({ fence }) => BigInt(fence.version))
-          )},
-          ${arrayOf(
-            sql,
-            "text",
-            keys.map(({ fence }) => fence.snapshot)
-          )}
-        ) as u (cache_key, long_key, version, fence)
-        left join cache_entries e on e.namespace = (select ${namespace}::text) and e.cache_key = u.cache_key
+        from (select n.namespace, u.* from (select ${namespace}::text as namespace offset 0) n cross join unnest(
+          ${arrayFrom(sql, "text", ({ keys }: LeaseInput) => keys)},
+          ${arrayFrom(sql, "text", ({ keys, wanted }: LeaseInput) => wanted.map(({ key }, i) => longKey([keys[i]!, key])))},
+          ${arrayFrom(sql, "int8", ({ wanted }: LeaseInput) => wanted.map(({ fence }) => BigInt(fence.version)))},
+          ${arrayFrom(sql, "text", ({ wanted }: LeaseInput) => wanted.map(({ fence }) => fence.snapshot))},
+          ${arrayFrom(sql, "text", ({ leases }: LeaseInput) => leases.map(({ owner }) => owner))},
+          ${arrayFrom(sql, "float8", ({ leases }: LeaseInput) => leases.map(({ duration }) => duration))}
+        ) as u (cache_key, long_key, version, fence, owner, duration)) u
+        left join cache_entries e on e.namespace = u.namespace and e.cache_key = u.cache_key
       ), changed as (
         insert into cache_entries as e (
           namespace, cache_key, long_key, created_at, expires_at, stale_until, version, loaded_in,
@@ -101,10 +149,10 @@ export const acquire = (
         )
         select
           ${namespace}, a.cache_key, a.long_key, clock_timestamp(), clock_timestamp(), clock_timestamp(), 0,
-          pg_current_snapshot(), ${owner}, clock_timestamp() + ${PgTypes.float8(duration)} * interval '1 ms',
+          pg_current_snapshot(), a.owner, clock_timestamp() + a.duration * interval '1 ms',
           pg_current_snapshot()
         from asked a
-        cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
+        cross join ${settings} settings
         where settings.are_set and not a.is_changed and not a.is_held and (a.version = 0 or a.is_there)
         order by a.cache_key collate "C"
         on conflict (namespace, cache_key) do update set
@@ -118,22 +166,14 @@ export const acquire = (
       )
       select
         a.cache_key,
-        coalesce(c.lease_owner, e.lease_owner) = ${owner} as is_granted,
+        coalesce(c.lease_owner, e.lease_owner) = a.owner as is_granted,
         date_part('epoch', coalesce(c.lease_until, e.lease_until) - clock_timestamp()) * 1000 as remaining
       from asked a
       left join changed c on c.cache_key = a.cache_key
       left join cache_entries e
         on e.namespace = (select ${namespace}::text) and e.cache_key = a.cache_key and e.version = a.version
       where not a.is_changed and (c.cache_key is not null or e.lease_until > clock_timestamp())
-    `.pipe(
-      Effect.map((answers) => {
-        const byKey = new Map(answers.map((answer) => [answer.cache_key, answer]))
-        return stored.map((key) => grantOf(byKey.get(key)))
-      }),
-      outwait(isInTransaction(sql, fiber.context)),
-      Effect.catchIf(isContended, () => Effect.succeed(keys.map(() => granted))),
-      Effect.mapError(unavailable("take the lease"))
-    )
+    `
   )
 }
 

@@ -6,7 +6,7 @@
  */
 import { type PgClient, PgTypes } from "@effect/sql-pg"
 import { Clock, Context, Effect, Option, Predicate, Result, Schedule } from "effect"
-import { SqlError } from "effect/sql"
+import { SqlError, type Statement } from "effect/sql"
 import { createHash } from "node:crypto"
 import { CacheError, StoreUnavailable } from "../CacheError.ts"
 import { CacheOrigin, type KeyText } from "../CacheStore.ts"
@@ -70,7 +70,50 @@ export type ColumnType = "text" | "bool" | "int4" | "int8" | "float8"
  * @since 0.1.0
  */
 export const arrayOf = (sql: PgClient.PgClient, type: ColumnType, values: ReadonlyArray<unknown>) =>
-  sql`(select ${Result.getOrThrow(PgTypes.array(values, PgTypes.OID[type]))})::${sql.literal(type)}[]`
+  sql`(select ${arrayParameter(type, values)})::${sql.literal(type)}[]`
+
+/**
+ * A value, or in a statement that is `prepared` what finds it.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Slot<A> = A | ((input: never) => A)
+
+/**
+ * A statement whose text is made once. Where the template has a function, each call has
+ * the value that the function finds in what it is called with.
+ *
+ * @category statements
+ * @since 0.1.0
+ */
+export const prepared = <Row extends object, Input>(
+  sql: PgClient.PgClient,
+  template: Statement.Statement<Row>
+): ((input: Input) => Statement.Statement<Row>) => {
+  const [text, slots] = template.compile()
+  const valueOf = (slot: unknown, input: Input) => (typeof slot === "function" ? slot(input) : slot)
+  return (input) =>
+    sql.unsafe<Row>(
+      text,
+      slots.map((slot) => valueOf(slot, input))
+    )
+}
+
+/**
+ * `arrayOf` in a statement that is `prepared`.
+ *
+ * @category fragments
+ * @since 0.1.0
+ */
+export const arrayFrom = <Input>(
+  sql: PgClient.PgClient,
+  type: ColumnType,
+  valuesOf: (input: Input) => ReadonlyArray<unknown>
+) => sql`(select ${(input: Input) => arrayParameter(type, valuesOf(input))})::${sql.literal(type)}[]`
+
+const arrayParameter = (type: ColumnType, values: ReadonlyArray<unknown>) =>
+  Result.getOrThrow(PgTypes.array(values, PgTypes.OID[type]))
 
 /**
  * What this server calls itself, for snapshots of another one, or of its life before
@@ -90,6 +133,27 @@ export const serverId = (sql: PgClient.PgClient) => sql`date_part('epoch', pg_po
  */
 export const isInTransaction = (sql: PgClient.PgClient, context: Context.Context<never>): boolean =>
   Option.isSome(Context.getOption(context, sql.transactionService))
+
+/**
+ * What joins the caller's transaction shares its statement with nobody.
+ *
+ * @category combinators
+ * @since 0.1.0
+ */
+export const apartInTransaction = <A, E>(
+  sql: PgClient.PgClient,
+  apart: Effect.Effect<A, E>,
+  joined: Effect.Effect<A, E>
+): Effect.Effect<A, E> => Effect.withFiber(({ context }) => (isInTransaction(sql, context) ? apart : joined))
+
+/**
+ * How calls of one kind travel together (`Convoy`): two trips, so that the database
+ * works while this process reads the answers of the other one.
+ *
+ * @category constants
+ * @since 0.1.0
+ */
+export const together = { maxTrips: 2, maxKeys: 100, maxSize: 262_144 }
 
 /**
  * On whose behalf the log says that something has changed. Inside a transaction on
@@ -115,10 +179,26 @@ export const withOrigin = <A>(
  */
 export const unhurriedSettings = (sql: PgClient.PgClient, inTransaction: boolean) =>
   inTransaction
-    ? sql`(select true as are_set)`
+    ? noSettings(sql)
     : sql`(
         select set_config('lock_timeout', '10ms', true) || set_config('synchronous_commit', 'off', true) <> '' as are_set
       )`
+
+/**
+ * Settings for a statement that something depends on, while calls share it: those that
+ * would wait for a row do so alone.
+ *
+ * @category fragments
+ * @since 0.1.0
+ */
+export const sharedSettings = (sql: PgClient.PgClient) =>
+  sql`(select set_config('lock_timeout', '10ms', true) <> '' as are_set)`
+
+/**
+ * @category fragments
+ * @since 0.1.0
+ */
+export const noSettings = (sql: PgClient.PgClient) => sql`(select true as are_set)`
 
 /**
  * Adds to the log the rows of `changed` that are news: the others may hold in memory
@@ -128,7 +208,12 @@ export const unhurriedSettings = (sql: PgClient.PgClient, inTransaction: boolean
  * @category fragments
  * @since 0.1.0
  */
-export const logChanged = (sql: PgClient.PgClient, origin: string, namespace: string, keepsStale: boolean) => sql`
+export const logChanged = (
+  sql: PgClient.PgClient,
+  origin: Slot<string>,
+  namespace: Slot<string>,
+  keepsStale: boolean
+) => sql`
   insert into cache_log (origin, kind, namespace, keys, keeps_stale)
   select
     ${origin}::text, case when is_short then 'keys' else 'namespace' end, ${namespace}::text,
@@ -150,7 +235,7 @@ const maxLoggedBytes = 262_144n
  * @category fragments
  * @since 0.1.0
  */
-export const wakeAwaiting = (sql: PgClient.PgClient, namespace: string) => sql`
+export const wakeAwaiting = (sql: PgClient.PgClient, namespace: Slot<string>) => sql`
   select pg_notify('effect_tiered_cache', payload)
   from (
     select '1 released ' || json_build_array(${namespace}::text, key)::text as payload from changed where is_awaited
@@ -235,6 +320,18 @@ export const sqlState = (error: unknown): unknown =>
 export const isContended = (error: SqlError.SqlError): boolean =>
   [lockNotAvailable, serializationFailure, deadlockDetected].includes(sqlState(error) as string)
 
+/**
+ * Whether PostgreSQL did nothing, and one of so many calls that shared the statement may
+ * do better alone: another was the reason, or it may wait for longer then.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const isRefusal = (error: SqlError.SqlError, calls: number): boolean =>
+  isContended(error) ||
+  (calls > 1 && error.reason._tag !== "ConnectionError" && !String(sqlState(error)).startsWith(shutDown))
+
+const shutDown = "57P"
 const lockNotAvailable = "55P03"
 const serializationFailure = "40001"
 const deadlockDetected = "40P01"

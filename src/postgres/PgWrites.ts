@@ -5,26 +5,32 @@
  * @since 0.1.0
  */
 import { PgTypes } from "@effect/sql-pg"
-import { Effect } from "effect"
-import type { SqlError } from "effect/sql"
-import type { CacheError } from "../CacheError.ts"
-import type { Fence, NewRow, Validators } from "../CacheStore.ts"
+import { Effect, Record } from "effect"
+import type { SqlError, Statement } from "effect/sql"
+import type { CacheStore, Fence, NewRow, Validators } from "../CacheStore.ts"
+import * as Convoy from "../Convoy.ts"
 import { escapeJsonText, escapeKeyText } from "../JsonText.ts"
-import { read } from "./PgRows.ts"
+import type { Read } from "./PgRows.ts"
 import {
-  arrayOf,
+  apartInTransaction,
+  arrayFrom,
   type ColumnType,
   forever,
   isContended,
-  isInTransaction,
+  isRefusal,
   logChanged,
   longKey,
   maxVersion,
+  noSettings,
   outwait,
+  prepared,
   see,
+  type Seen,
   serverId,
+  sharedSettings,
   type Store,
   storedKey,
+  together,
   unavailable,
   unhurriedSettings,
   wakeAwaiting,
@@ -32,32 +38,45 @@ import {
 } from "./PgStatement.ts"
 
 /**
- * See `CacheStore`.
+ * The `fill` of a store; see `CacheStore`. Fills of one namespace at the same time travel together.
  *
  * @category operations
  * @since 0.1.0
  */
-export const fill = (
-  self: Store,
-  namespace: string,
-  rows: ReadonlyArray<NewRow & { readonly fence: Fence }>
-): Effect.Effect<ReadonlyArray<boolean>, CacheError> =>
-  Effect.withFiber((fiber) =>
-    upsert(
-      self,
-      namespace,
-      rows,
-      rows.map(({ fence }) => fence)
-    ).pipe(
-      outwait(isInTransaction(self.sql, fiber.context)),
-      // Of the keys of a crowd one is being changed: no fence is known to hold.
-      Effect.catchIf(isContended, () => Effect.succeed(rows.map(() => false))),
-      Effect.mapError(unavailable("fill"))
-    )
-  )
+export const filler = (self: Store): CacheStore["Service"]["fill"] => {
+  const upsert = upserts(self, true)
+  const convoy = Convoy.make({
+    ...together,
+    span: "PgCacheStore.fill",
+    isExclusive: true,
+    carry: (calls: ReadonlyArray<UpsertCall>, isAlone: boolean) =>
+      isAlone ? outwait(false)(upsert(calls, "unhurried")) : upsert(calls, "unhurried"),
+    isRefusal
+  })
+  return (namespace, rows) =>
+    rows.length === 0
+      ? Effect.succeed([])
+      : withOrigin(self, (origin) => {
+          const call = callOf(
+            namespace,
+            origin,
+            rows,
+            rows.map(({ fence }) => fence)
+          )
+          return apartInTransaction(
+            self.sql,
+            Effect.map(upsert([call], "none"), ([stored]) => stored!),
+            convoy.join(call)
+          )
+        }).pipe(
+          // Somebody is changing one of the keys: no fence is known to hold.
+          Effect.catchIf(isContended, () => Effect.succeed(rows.map(() => false))),
+          Effect.mapError(unavailable("fill"))
+        )
+}
 
 /**
- * See `CacheStore`.
+ * The `write` of a store; see `CacheStore`. Writes of one namespace at the same time travel together.
  *
  * A statement may be carried out long after its caller has given it up: a server that
  * was frozen does it when it thaws. So that it does not undo what the caller did
@@ -68,57 +87,125 @@ export const fill = (
  * @category operations
  * @since 0.1.0
  */
-export const write = (self: Store, namespace: string, rows: ReadonlyArray<NewRow>): Effect.Effect<void, CacheError> =>
-  Effect.gen(function* () {
+export const writer = (self: Store, read: Read): CacheStore["Service"]["write"] => {
+  const upsert = upserts(self, false)
+  const convoy = Convoy.make({
+    ...together,
+    span: "PgCacheStore.write",
+    isExclusive: true,
+    carry: (calls: ReadonlyArray<UpsertCall>, isAlone: boolean) => upsert(calls, isAlone ? "none" : "shared"),
+    isRefusal
+  })
+  return Effect.fnUntraced(function* (namespace, rows) {
     for (let left = rows; left.length > 0;) {
-      const stored = yield* Effect.mapError(upsert(self, namespace, left, undefined), unavailable("write"))
+      const asked = left
+      const stored = yield* withOrigin(self, (origin) => {
+        const call = callOf(namespace, origin, asked, undefined)
+        return apartInTransaction(
+          self.sql,
+          Effect.map(upsert([call], "none"), ([stored]) => stored!),
+          convoy.join(call)
+        )
+      }).pipe(Effect.mapError(unavailable("write")))
       left = left.filter((_, index) => !stored[index])
-      const keys = left.map(({ key }) => key)
-      if (left.length > 0) yield* read(self, namespace, keys)
+      if (left.length > 0)
+        yield* read(
+          namespace,
+          left.map(({ key }) => key)
+        )
     }
   })
+}
 
-// `fences` undefined: store what is no newer than what was seen. Says which were stored.
-const upsert = (
-  self: Store,
+/** Rows of one call. Without fences: store what is no newer than what was seen. */
+interface UpsertCall extends Convoy.Call {
+  readonly namespace: string
+  readonly origin: string
+  readonly rows: ReadonlyArray<NewRow>
+  readonly fences: ReadonlyArray<Fence> | undefined
+}
+
+const callOf = (
   namespace: string,
-  rows: ReadonlyArray<NewRow>,
-  fences: ReadonlyArray<Fence> | undefined
-) =>
-  withOrigin(self, (origin) =>
-    Effect.withFiber((fiber) =>
-      upsertFrom(self, origin, isInTransaction(self.sql, fiber.context), namespace, rows, fences)
-    )
-  )
-
-const upsertFrom = (
-  { fenceLifetime, seen, sql }: Store,
   origin: string,
-  inTransaction: boolean,
-  namespace: string,
   rows: ReadonlyArray<NewRow>,
   fences: ReadonlyArray<Fence> | undefined
-): Effect.Effect<ReadonlyArray<boolean>, SqlError.SqlError> => {
-  if (rows.length === 0) return Effect.succeed([])
-  const isFill = fences !== undefined
-  const stored = rows.map(({ key }) => storedKey(key))
-  const keys = arrayOf(sql, "text", stored)
-  const column = (type: ColumnType, valueOf: (row: NewRow, i: number) => unknown) =>
-    arrayOf(sql, type, rows.map(valueOf))
-  const seenVersion = PgTypes.float8(seen.version)
+): UpsertCall => ({
+  // No namespace holds NUL.
+  group: `${namespace}\u0000${origin}`,
+  keys: rows.map(({ key }) => storedKey(key)),
+  size: rows.reduce((size, row) => size + row.data.length + row.key.length, 0),
+  namespace,
+  origin,
+  rows,
+  fences
+})
+
+type Settings = "none" | "unhurried" | "shared"
+
+interface UpsertInput {
+  readonly first: UpsertCall
+  readonly seen: Seen
+  readonly rows: ReadonlyArray<NewRow>
+  readonly keys: ReadonlyArray<string>
+  /** Which call each row is of. */
+  readonly calls: ReadonlyArray<number>
+  readonly fences: ReadonlyArray<Fence>
+}
+
+/** Says of each call which of its rows were stored. */
+const upserts = (self: Store, isFill: boolean) => {
+  const { seen, sql } = self
+  const settings = {
+    none: noSettings(sql),
+    unhurried: unhurriedSettings(sql, false),
+    shared: sharedSettings(sql)
+  }
+  const statements = Record.map(settings, (settings) => upsertWith(self, isFill, settings))
+  return (
+    calls: ReadonlyArray<UpsertCall>,
+    settings: Settings
+  ): Effect.Effect<ReadonlyArray<ReadonlyArray<boolean>>, SqlError.SqlError> =>
+    Effect.suspend(() => {
+      const input: UpsertInput = {
+        first: calls[0]!,
+        seen,
+        rows: calls.flatMap(({ rows }) => rows),
+        keys: calls.flatMap(({ keys }) => keys),
+        calls: calls.flatMap(({ keys }, call) => keys.map(() => call)),
+        fences: calls.flatMap(({ fences }) => fences ?? [])
+      }
+      return Effect.map(statements[settings](input), (upserted) => {
+        see(seen, upserted)
+        const done = new Set(upserted.map((row) => row.cache_key))
+        return calls.map(({ keys }) => keys.map((key) => done.has(key)))
+      })
+    })
+}
+
+const upsertWith = ({ fenceLifetime, sql }: Store, isFill: boolean, settings: Statement.Fragment) => {
+  const isFilled = sql.literal(`${isFill}`)
+  const namespace = ({ first }: UpsertInput) => first.namespace
+  const origin = ({ first }: UpsertInput) => first.origin
+  const column = (type: ColumnType, valueOf: (row: NewRow, i: number, input: UpsertInput) => unknown) =>
+    arrayFrom(sql, type, (input: UpsertInput) => input.rows.map((row, i) => valueOf(row, i, input)))
+  const seenVersion = ({ seen }: UpsertInput) => PgTypes.float8(seen.version)
   // The version is drawn again in DO UPDATE, where the row is locked: so the
   // versions of a row grow in the order of commits.
-  return sql<{ cache_key: string; version: number }>`
+  return prepared<{ cache_key: string; version: number }, UpsertInput>(
+    sql,
+    sql`
     with asked as materialized (
       select
         u.*,
+        (select ${namespace}::text) as namespace,
         coalesce(u.long_key, u.cache_key) as key,
         split_part(u.fence, '/', 1) = ${serverId(sql)} as is_of_this_server,
         case when split_part(u.fence, '/', 1) = ${serverId(sql)} then split_part(u.fence, '/', 2) else '1:1:' end
           ::pg_snapshot as snapshot
       from unnest(
-        ${keys},
-        ${column("text", ({ key }, i) => longKey([stored[i]!, key]))},
+        ${arrayFrom(sql, "text", ({ keys }: UpsertInput) => keys)},
+        ${column("text", ({ key }, i, { keys }) => longKey([keys[i]!, key]))},
         ${column("text", ({ data }) => escapeJsonText(data))},
         ${column("bool", ({ isFailure }) => isFailure)},
         ${column("int4", ({ size }) => size)},
@@ -129,12 +216,13 @@ const upsertFrom = (
         ${column("text", ({ validators }) => validatorsText(validators))},
         ${column("text", ({ tags }) => arrayLiteral(tags.map(storedTag)))},
         ${column("text", ({ tags }) => (tags.some(isLong) ? arrayLiteral(tags.map(escapeKeyText)) : null))},
-        ${column("int8", (_, i) => (isFill ? BigInt(fences[i]!.version) : null))},
-        ${column("text", (_, i) => (isFill ? fences[i]!.snapshot : seen.snapshot))},
-        ${column("float8", (_, i) => (isFill ? fences[i]!.takenAt : null))}
+        ${column("int8", (_, i, { fences }) => (isFill ? BigInt(fences[i]!.version) : null))},
+        ${column("text", (_, i, { fences, seen }) => (isFill ? fences[i]!.snapshot : seen.snapshot))},
+        ${column("float8", (_, i, { fences }) => (isFill ? fences[i]!.takenAt : null))},
+        ${arrayFrom(sql, "int4", ({ calls }: UpsertInput) => calls)}
       ) as u (
         cache_key, long_key, data, is_failure, data_size, schema_version,
-        time_to_live, stale_time_to_live, load_time, validators, tags, long_tags, version, fence, taken_at
+        time_to_live, stale_time_to_live, load_time, validators, tags, long_tags, version, fence, taken_at, call
       )
     ), changed as (
       insert into cache_entries as e (
@@ -142,25 +230,27 @@ const upsertFrom = (
         created_at, expires_at, stale_until, load_time, validators, tags, long_tags, version, loaded_in
       )
       select
-        ${namespace}, a.cache_key, a.long_key, a.data::jsonb, a.is_failure, a.data_size, a.schema_version,
+        a.namespace, a.cache_key, a.long_key, a.data::jsonb, a.is_failure, a.data_size, a.schema_version,
         clock_timestamp(), statement_timestamp() + a.time_to_live * interval '1 ms',
         statement_timestamp() + a.stale_time_to_live * interval '1 ms', a.load_time,
         a.validators::jsonb, a.tags::text[], a.long_tags::text[], nextval('cache_versions'),
-        case when ${isFill} then a.snapshot else pg_current_snapshot() end
+        case when ${isFilled} then a.snapshot else pg_current_snapshot() end
       from asked a
-      cross join ${unhurriedSettings(sql, inTransaction || !isFill)} settings
+      cross join ${settings} settings
       where settings.are_set
-        and case when ${isFill} then
+        and case when ${isFilled} then
           a.is_of_this_server
           and date_part('epoch', clock_timestamp()) * 1000 < a.taken_at + ${PgTypes.float8(fenceLifetime)}
-        else not exists (
-          select from cache_entries c
-          where c.namespace = (select ${namespace}::text) and c.cache_key = any (${keys}) and c.version > ${seenVersion}
+        else a.call not in (
+          select o.call
+          from asked o
+          join cache_entries c on c.namespace = o.namespace and c.cache_key = o.cache_key
+          where c.version > ${seenVersion}
         ) end
         and not exists (
           select
           from cache_marks(
-            (select ${namespace}::text), a.key, a.tags::text[], '{}', a.snapshot,
+            a.namespace, a.key, a.tags::text[], '{}', a.snapshot,
             pg_current_xact_id_if_assigned(), ${PgTypes.int8(maxVersion)}
           )
         )
@@ -172,13 +262,13 @@ const upsertFrom = (
         retry_at = null, load_time = excluded.load_time, last_accessed = clock_timestamp(), access_count = 0,
         validators = excluded.validators, tags = excluded.tags, long_tags = excluded.long_tags,
         former_tags = case
-          when not ${isFill} or excluded.tags @> e.tags then '{}' else e.tags
+          when not ${isFilled} or excluded.tags @> e.tags then '{}' else e.tags
         end, metadata = case when
           e.data is not null and (e.stale_until is null or e.stale_until > statement_timestamp())
         then '{"live": true}'::jsonb end,
         version = nextval('cache_versions'), loaded_in = excluded.loaded_in, written_in = excluded.written_in,
         lease_owner = null, lease_until = null
-      where case when ${isFill} then
+      where case when ${isFilled} then
         exists (
           select
           from asked a
@@ -195,16 +285,11 @@ const upsertFrom = (
       else e.version <= ${seenVersion} end
       returning
         e.cache_key, e.version::float8 as version, coalesce(e.long_key, e.cache_key) as key, e.is_awaited,
-        ${!isFill} or e.metadata is not null as is_news
+        not ${isFilled} or e.metadata is not null as is_news
     ), logged as (${logChanged(sql, origin, namespace, false)}
     ), woken as (${wakeAwaiting(sql, namespace)})
     select cache_key, version, (select count(*) from woken) as woken from changed
-  `.pipe(
-    Effect.map((upserted) => {
-      see(seen, upserted)
-      const done = new Set(upserted.map((row) => row.cache_key))
-      return stored.map((key) => done.has(key))
-    })
+  `
   )
 }
 
