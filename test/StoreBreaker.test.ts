@@ -86,6 +86,22 @@ describe("StoreBreaker", () => {
     })
   )
 
+  it.effect("C40 a success that comes late, after others have opened it, does not let the next ones past it", () =>
+    Effect.gen(function* () {
+      const { ask, asked } = yield* watched
+      const late = yield* Deferred.make<string>()
+      const first = yield* Effect.forkChild(ask(Deferred.await(late)), { startImmediately: true })
+      yield* ask(away)
+      const second = yield* Effect.forkChild(ask(Deferred.await(late)), { startImmediately: true })
+      for (let i = 0; i < 2; i++) yield* ask(away)
+      assert.strictEqual(reasonOf(yield* ask(well)), "CircuitOpen")
+      yield* Deferred.succeed(late, "well")
+      for (const slow of [first, second]) assert.deepStrictEqual(yield* Fiber.join(slow), Exit.succeed("well"))
+      for (let i = 0; i < 5; i++) assert.strictEqual(reasonOf(yield* ask(well)), "CircuitOpen")
+      assert.strictEqual(asked(), 5)
+    })
+  )
+
   it.effect(
     "a crowd that meets the store as it returns sends one call ahead, and none of it that failed before counts",
     () =>
