@@ -20,6 +20,7 @@ import * as path from "node:path"
 import { CacheLive } from "../src/index.ts"
 import * as EmbeddedPostgres from "../src/postgres/EmbeddedPostgres.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
+import * as Drawing from "./scale/Drawing.ts"
 import { measure, type Measured, measureSweep, median } from "./scale/Curve.ts"
 import { throughput } from "./scale/Processes.ts"
 import { fillUpTo } from "./scale/Rows.ts"
@@ -36,10 +37,11 @@ const flags = {
     Flag.withDefault(2)
   ),
   short: Flag.Boolean("short").pipe(Flag.withDescription("Everything once, in seconds: whether it still runs")),
-  json: Flag.String("json").pipe(Flag.withDescription("Where to write the figures"), Flag.optional)
+  json: Flag.String("json").pipe(Flag.withDescription("Where to write the figures"), Flag.optional),
+  svg: Flag.String("svg").pipe(Flag.withDescription("Where to draw the curves"), Flag.optional)
 }
 
-const command = Command.make("npm run bench:scale --", flags, ({ json, short, ...asked }) =>
+const command = Command.make("npm run bench:scale --", flags, ({ json, short, svg, ...asked }) =>
   Effect.gen(function* () {
     const { minutes, processes, rows } = short ? { rows: 20_000, processes: 2, minutes: 0.05 } : asked
     const url = yield* ownServer
@@ -61,10 +63,11 @@ const command = Command.make("npm run bench:scale --", flags, ({ json, short, ..
       Effect.provide(Layer.provide(CacheLive.layer({ memory: { maxEntries: 2_000 } }), client))
     )
     yield* Console.log(steadyText(steady))
+    const setting = { machine: `${os.availableParallelism()} cores of ${os.cpus()[0]?.model}`, node: process.version }
     if (Option.isSome(json)) {
-      const setting = { machine: `${os.availableParallelism()} cores of ${os.cpus()[0]?.model}`, node: process.version }
       fs.writeFileSync(json.value, `${JSON.stringify({ setting, curve, crowds, steady }, undefined, 2)}\n`)
     }
+    if (Option.isSome(svg)) fs.writeFileSync(svg.value, Drawing.svg(curve, `Node ${setting.node}, ${setting.machine}`))
   }).pipe(Effect.scoped)
 ).pipe(Command.withDescription("What becomes of the costs when there is more of everything"))
 

@@ -341,6 +341,30 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
     )
   }
 
+  it.effect(
+    "a removal that meets a transaction which changes the same keys in another order gives way, and is done",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const store = yield* CacheStore
+        const other = yield* elsewhere
+        const ns = namespace()
+        yield* store.write(ns, [row("a", 1), row("b", 1)])
+        const removing = yield* sql.withTransaction(
+          Effect.gen(function* () {
+            yield* store.touch(ns, [{ key: "b", count: 1 }])
+            const removing = yield* Effect.forkDetach(other.remove(ns, ["a", "b"]), { startImmediately: true })
+            yield* untilSomeoneWaits
+            // Until the server finds out: who has waited longer is the victim.
+            yield* store.remove(ns, ["a"])
+            return removing
+          })
+        )
+        assert.deepStrictEqual(yield* Fiber.join(removing), [false, true])
+        assert.deepStrictEqual(yield* documents(store, ns, ["a", "b"]), [undefined, undefined])
+      })
+  )
+
   it.effect("an interrupted call gives its connection back", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient

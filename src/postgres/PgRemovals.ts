@@ -11,9 +11,11 @@ import type { CacheError } from "../CacheError.ts"
 import type { KeyText } from "../CacheStore.ts"
 import {
   arrayOf,
+  isInTransaction,
   logChanged,
   longKey,
   marksOver,
+  outwait,
   see,
   type Store,
   storedKey,
@@ -37,7 +39,12 @@ export const remove = (
   keys.length === 0
     ? Effect.succeed([])
     : Effect.mapError(
-        withOrigin(self, (origin) => removeFrom(self, origin, namespace, keys, keepsStale)),
+        Effect.withFiber(({ context }) =>
+          // The victim of a deadlock with a transaction that changes the same keys in another order has done nothing.
+          outwait(isInTransaction(self.sql, context))(
+            withOrigin(self, (origin) => removeFrom(self, origin, namespace, keys, keepsStale))
+          )
+        ),
         unavailable(keepsStale ? "expire" : "remove")
       )
 

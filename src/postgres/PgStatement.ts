@@ -337,8 +337,8 @@ const serializationFailure = "40001"
 const deadlockDetected = "40P01"
 
 /**
- * Tries an unhurried statement again where others held a row: mostly they make a note
- * on it, or ask for its lease. In between it holds no connection, for whoever holds a
+ * Tries a statement again that gave way to others who held a row: mostly they make a
+ * note on it, or ask for its lease. In between it holds no connection, for whoever holds a
  * row for long may hold a thousand, and other calls are not to wait for those. A
  * transaction is over once a statement of it has failed.
  *
