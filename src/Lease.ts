@@ -142,7 +142,7 @@ export const ask = Effect.fnUntraced(function* <K>(
     for (const { text } of missing) if (lease.held.has(text)) counters.leaseTimeouts++
     return { ours: missing, theirs: [], mustWait: false }
   }
-  const grants = yield* acquire(lease, missing)
+  const grants = yield* acquire(lease, missing, now)
   const ours: Array<Missing<K>> = []
   const theirs: Array<Missing<K>> = []
   for (const want of missing) {
@@ -169,13 +169,16 @@ export const ask = Effect.fnUntraced(function* <K>(
 })
 
 /** Without a store that answers there is no lease, and nobody to wait for. */
-const acquire = Effect.fnUntraced(function* <K>(lease: Lease, missing: ReadonlyArray<Missing<K>>) {
+const acquire = Effect.fnUntraced(function* <K>(lease: Lease, missing: ReadonlyArray<Missing<K>>, now: number) {
   const { counters, granted, inDoubt, namespace, owner, policy, self, waiter } = lease
   const asked = missing.flatMap(({ fence, text }) => (fence === undefined ? [] : [{ key: text, fence }]))
   const grants = new Map<KeyText, LeaseGrant>()
   if (asked.length === 0) return grants
   const keys = asked.map(({ key }) => key)
-  yield* self.leases.ended(namespace, keys, pollInterval)
+  if (self.leases.isEnding(namespace, keys)) {
+    lease.deadline ??= now + policy.leaseWait
+    yield* self.leases.ended(namespace, keys, Math.min(pollInterval, lease.deadline - now))
+  }
   const answers = yield* Effect.withFiber((fiber) => {
     // Before anybody is asked: what is given back in between is heard of.
     for (const key of keys) self.leases.enter(waiter, namespace, key)

@@ -124,9 +124,13 @@ export class Leases {
     })
   }
 
+  /** Whether this cache is giving back one of these keys. */
+  isEnding(namespace: string, keys: ReadonlyArray<KeyText>): boolean {
+    return this.#ending.size > 0 && keys.some((key) => this.#ending.has(placeOf(namespace, key)))
+  }
+
   /** Ends when what this cache is giving back of these keys has been given back, or after so many milliseconds. */
   ended(namespace: string, keys: ReadonlyArray<KeyText>, patience: number): Effect.Effect<void> {
-    if (this.#ending.size === 0) return Effect.void
     const fibers = new Set(keys.flatMap((key) => this.#ending.get(placeOf(namespace, key)) ?? []))
     return Effect.asVoid(Effect.timeoutOption(Fiber.awaitAll(fibers), patience))
   }
