@@ -20,7 +20,7 @@
  *
  * **What it does not do.** It is no lock: whoever does not ask is not kept from
  * loading or storing, and a fill is judged by its fence alone. A key that somebody
- * is changing at this moment, in a transaction that stays open, is outwaited for a fifth
+ * is changing at this moment, in a transaction that stays open, is outwaited for a third
  * of a second, then it is granted to everyone who asks.
  *
  * @since 0.1.0
@@ -267,7 +267,8 @@ export const release = (
           select count(*) from woken
         `.pipe(
           Effect.asVoid,
-          outwait(isInTransaction(sql, fiber.context)),
+          // Two seconds and a half: nobody waits for it, and a lease that stays keeps others from loading.
+          outwait(isInTransaction(sql, fiber.context), 7),
           Effect.catchIf(isContended, () => Effect.void),
           Effect.mapError(unavailable("release the lease"))
         )

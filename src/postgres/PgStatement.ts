@@ -346,14 +346,14 @@ const deadlockDetected = "40P01"
  * @since 0.1.0
  */
 export const outwait =
-  (inTransaction: boolean) =>
+  (inTransaction: boolean, times = 4) =>
   <A>(call: Effect.Effect<A, SqlError.SqlError>): Effect.Effect<A, SqlError.SqlError> =>
     Effect.flatMap(Clock.Clock, (clock) =>
       Effect.provideService(call, Clock.Clock, clock).pipe(
         Effect.retry({
           while: (error) => !inTransaction && isContended(error),
           schedule: Schedule.exponential("20 millis"),
-          times: 3
+          times
         }),
         // Rows are held by the time of the database, whatever a test makes of ours.
         Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())

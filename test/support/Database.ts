@@ -46,7 +46,11 @@ export class Database extends Context.Service<Database, { readonly name: string;
 const acquire = (server: string) => {
   const name = `test_${randomUUID().replaceAll("-", "")}`
   return Effect.acquireRelease(
-    Effect.as(run(server, `CREATE DATABASE ${name}`), { url: withDatabase(server, name), name }),
+    run(server, `CREATE DATABASE ${name}`).pipe(
+      // A disk that is busy would hold up the tests, and nothing of them is to outlive a crash.
+      Effect.andThen(run(server, `ALTER DATABASE ${name} SET synchronous_commit TO off`)),
+      Effect.as({ url: withDatabase(server, name), name })
+    ),
     () => Effect.orDie(run(server, `DROP DATABASE ${name} WITH (FORCE)`))
   ).pipe(
     Effect.catchIf(isForbidden, () =>
