@@ -71,7 +71,8 @@ const assertLeftAlone = ({ during, errors, fault, overBare, skipped, undecodable
       // The second crowd, but for the probes.
       assert.isAtLeast(skipped, settings.callers / 2)
       assert.isDefined(overBare)
-      assert.isBelow(overBare.calmest, 1)
+      // Processor time: a tenth of a millisecond as a rule, and what a busy machine makes of that (`bench/faults.ts` tells).
+      assert.isBelow(overBare.calmest, 5)
       return
     case "writes":
       assert.strictEqual(during, "Degraded")
