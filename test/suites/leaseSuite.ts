@@ -344,8 +344,10 @@ export const leaseSuite = (test: Test): void => {
       const second = yield* start(b.cache.getOrSet(ns, "a", notToBeRun))
       yield* waitsFor(b, ns, 1)
       for (let third = 1; third <= 9; third++) {
+        // Anew each time: while a slow store answers, the clock may pass for more than one.
+        const before = renewals
         yield* world.advance("10 seconds")
-        yield* passing(() => renewals >= third)
+        yield* passing(() => renewals > before)
         yield* polls(b, 2)
       }
       yield* end(Exit.succeed(1))

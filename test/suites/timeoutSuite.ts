@@ -754,12 +754,12 @@ export const timeoutSuite = (test: Test): void => {
       const ns = world.namespace({ value: Schema.Int, loaderHardTimeout: "2 seconds" })
       const [first, second] = [controlled<number>(), controlled<number>()]
       yield* Effect.addFinalizer(() => second.end(Exit.succeed(2)))
-      const callers = [
-        yield* start(a.cache.getOrSet(ns, "a", first.loader)),
-        yield* start(a.cache.getOrSet(ns, "b", Effect.uninterruptible(second.loader)))
-      ]
+      // One after the other: who began first has the one place in the background.
+      const one = yield* start(a.cache.getOrSet(ns, "a", first.loader))
       yield* first.began
+      const other = yield* start(a.cache.getOrSet(ns, "b", Effect.uninterruptible(second.loader)))
       yield* second.began
+      const callers = [one, other]
       yield* TestClock.adjust("2 seconds")
       for (const caller of callers) assert.isTrue(isLoaderTimeout(failureOf(caller.pollUnsafe())))
       assert.strictEqual(yield* a.cache.getOrSet(ns, "b", Effect.succeed(3)), 3)
