@@ -103,7 +103,10 @@ export class CacheStore extends Context.Service<
     /** Runs the effect once that transaction has committed; at once when there is none. */
     readonly afterCommit: (effect: Effect.Effect<void>) => Effect.Effect<void>
 
-    /** One answer per key, in the order of `keys`. One round trip. */
+    /**
+     * One answer per key, in the order of `keys`. One round trip, or two where something of the
+     * namespace has been invalidated in bulk since the last.
+     */
     readonly read: (
       namespace: string,
       keys: ReadonlyArray<KeyText>

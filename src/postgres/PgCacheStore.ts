@@ -19,7 +19,7 @@
  *   tombstone grows, by the database's clock and however late the statement arrives.
  *   The row keeps the snapshot, and a mark that is committed later is found when the
  *   row is read. Where an invalidation of the same key is in a transaction that is
- *   still open, a fill outwaits it for a fifth of a second and is refused.
+ *   still open, a fill outwaits it for a third of a second and is refused.
  * - `write` replaces no row that is newer than what this process had seen when it
  *   was sent, nor stores one that a mark covers which it had not seen; if so, it
  *   looks again and is sent anew. So one that its caller has given up, and that the

@@ -15,8 +15,9 @@
  *
  * **Waiting.** A request that is not granted leaves a note, at most once per lease:
  * those who come later find it there and only read, so a crowd does not queue for the
- * row of which its holder has to store the value. Whatever ends the lease finds it there and wakes the others by NOTIFY, in the same
- * statement. So that costs nothing while nobody waits.
+ * row of which its holder has to store the value. Whatever ends the lease finds it there
+ * and wakes the others by NOTIFY, in the same statement. So that costs nothing while
+ * nobody waits.
  *
  * **What it does not do.** It is no lock: whoever does not ask is not kept from
  * loading or storing, and a fill is judged by its fence alone. A key that somebody
@@ -196,6 +197,23 @@ const grantOf = (
   return answer.is_granted ? granted : { _tag: "Held", remaining: Math.max(0, answer.remaining ?? 0) }
 }
 
+// The rows that this owner has a lease on, as `e`.
+const leasedTo = (
+  sql: PgClient.PgClient,
+  isInTransaction: boolean,
+  namespace: string,
+  keys: ReadonlyArray<KeyText>,
+  owner: Lease["owner"]
+): Statement.Fragment => sql`
+  select e.namespace, e.cache_key
+  from cache_entries e
+  cross join ${unhurriedSettings(sql, isInTransaction)} settings
+  where settings.are_set
+    and e.namespace = (select ${namespace}::text)
+    and e.cache_key = any (${arrayOf(sql, "text", keys.map(storedKey))})
+    and e.lease_owner = ${owner}
+`
+
 /**
  * See `CacheStore`.
  *
@@ -213,13 +231,7 @@ export const renew = (
     : Effect.withFiber((fiber) =>
         sql`
           with held as (
-            select e.namespace, e.cache_key
-            from cache_entries e
-            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
-            where settings.are_set
-              and e.namespace = (select ${namespace}::text)
-              and e.cache_key = any (${arrayOf(sql, "text", keys.map(storedKey))})
-              and e.lease_owner = ${owner}
+            ${leasedTo(sql, isInTransaction(sql, fiber.context), namespace, keys, owner)}
               and e.lease_until > clock_timestamp()
               and not ${isOver(sql)}
             for no key update of e skip locked
@@ -249,13 +261,7 @@ export const release = (
     : Effect.withFiber((fiber) =>
         sql`
           with held as (
-            select e.namespace, e.cache_key
-            from cache_entries e
-            cross join ${unhurriedSettings(sql, isInTransaction(sql, fiber.context))} settings
-            where settings.are_set
-              and e.namespace = (select ${namespace}::text)
-              and e.cache_key = any (${arrayOf(sql, "text", keys.map(storedKey))})
-              and e.lease_owner = ${owner}
+            ${leasedTo(sql, isInTransaction(sql, fiber.context), namespace, keys, owner)}
             order by e.cache_key
             for no key update of e
           ), changed as (
