@@ -13,6 +13,7 @@
  * running fiber, nor take a ratio per round. That is all this does; there are no
  * statistics beyond `Figure`.
  */
+import * as v8 from "node:v8"
 import type { Measured } from "./Figure.ts"
 
 export interface Contender {
@@ -113,13 +114,19 @@ const takeTurn = async (
 const bytesOf = async (contender: Contender, times: number): Promise<number> => {
   for (let attempt = 0; attempt < 20; attempt++) {
     globalThis.gc?.({ type: "minor", execution: "sync" })
-    const before = process.memoryUsage().heapUsed
+    const idle = bytesOfTheYoung()
+    const before = bytesOfTheYoung()
     const pending = contender.run(times)
     const answer = pending instanceof Promise ? await pending : pending
-    const bytes = process.memoryUsage().heapUsed - before
+    // Less what asking takes itself.
+    const bytes = bytesOfTheYoung() - before - (before - idle)
     contender.check(answer, times)
     // Less than before means that garbage was collected meanwhile.
     if (bytes >= 0) return bytes
   }
   throw new Error(`garbage was collected each time that ${contender.name} was weighed: do it fewer times`)
 }
+
+/** What is older shrinks at any time: it is swept by other threads. */
+const bytesOfTheYoung = (): number =>
+  v8.getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space")!.space_used_size
