@@ -621,6 +621,39 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
     })
   )
 
+  it.effect("what is planned while the table is empty reads none of it whole when it has grown", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const [{ fence } = assert.fail()] = yield* store.read("n", ["k"])
+      const lease = { owner: "me", duration: 1000 }
+      const calls: Record<string, Effect.Effect<unknown, CacheError>> = {
+        read: store.read("n", ["k", "l"]),
+        rearm: store.rearm("n", [{ key: "k", fence, retryAfter: 1000 }]),
+        acquire: store.acquire("n", [{ key: "k", fence }], lease),
+        renew: store.renew("n", ["k"], lease),
+        release: store.release("n", ["k"], "me"),
+        fill: store.fill("n", [fenced(row("k", 1), fence)]),
+        touch: store.touch("n", [{ key: "k", count: 1 }]),
+        write: store.write("n", [row("k", 1)]),
+        expire: store.remove("n", ["k"], true),
+        remove: store.remove("n", ["k"]),
+        removeTagged: store.removeTagged("n", ["t"])
+      }
+      const whole: Array<string> = []
+      for (const [name, call] of Object.entries(calls)) {
+        for (const [text, parameters] of yield* statements(call)) {
+          const plan = yield* sql`set local plan_cache_mode = force_generic_plan`.pipe(
+            Effect.andThen(sql.unsafe<{ "QUERY PLAN": string }>(`explain ${text}`, parameters)),
+            sql.withTransaction
+          )
+          if (plan.some((line) => line["QUERY PLAN"].includes("Seq Scan on cache_entries"))) whole.push(name)
+        }
+      }
+      assert.deepStrictEqual(whole, [])
+    }).pipe(Effect.provide(Layer.fresh(Postgres), { local: true }))
+  )
+
   it.effect("the view cache_stats counts live rows only", () =>
     Effect.gen(function* () {
       const sql = yield* PgClient.PgClient
