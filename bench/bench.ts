@@ -21,6 +21,7 @@ import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import * as Chart from "./harness/Chart.ts"
+import { typescript } from "./harness/Program.ts"
 import * as Report from "./harness/Report.ts"
 import * as Servers from "./harness/Servers.ts"
 import type { Findings } from "./harness/Findings.ts"
@@ -58,7 +59,7 @@ const here = path.dirname(fileURLToPath(import.meta.url))
 const nodes = [options.node ?? process.execPath, ...(options["also-node"] ?? [])]
 
 /** A young generation of a fixed size, so that a turn's garbage is weighed; the rest is for a million entries. */
-const nodeOptions = ["--expose-gc", "--min-semi-space-size=16", "--max-old-space-size=12288", "--import", "tsx"]
+const nodeOptions = ["--expose-gc", "--min-semi-space-size=16", "--max-old-space-size=12288", ...typescript]
 
 const main = async () => {
   const chosen = chosenSections()

@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url"
 import * as Contest from "./harness/Contest.ts"
 import { counts, figures, type Measured } from "./harness/Figure.ts"
 import type { Table } from "./harness/Findings.ts"
+import { typescript } from "./harness/Program.ts"
 import * as Section from "./harness/Section.ts"
 import * as Servers from "./harness/Servers.ts"
 import * as Wire from "./harness/Wire.ts"
@@ -202,7 +203,7 @@ const together = async (
 ): Promise<ReadonlyArray<StampedeResult>> => {
   const members = Array.from({ length: processes }, (_, index) => {
     const args = [crowd, name, url, `${key} `.trim(), String(callers)]
-    const child = spawn(process.execPath, ["--import", "tsx", ...args], {
+    const child = spawn(process.execPath, [...typescript, ...args], {
       stdio: ["pipe", "pipe", "inherit"],
       env: { ...process.env, MEMBER: String(index) }
     })

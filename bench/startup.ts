@@ -12,6 +12,7 @@ import { gzipSync } from "node:zlib"
 import { inTurns } from "./harness/Contest.ts"
 import { counts, figures } from "./harness/Figure.ts"
 import type { Table } from "./harness/Findings.ts"
+import { typescript } from "./harness/Program.ts"
 import * as Section from "./harness/Section.ts"
 import * as Servers from "./harness/Servers.ts"
 
@@ -90,7 +91,7 @@ const starts = (url: string, version: string, rounds: number): Table => {
   const program = path.join(bench, "peers", "firstAnswer.ts")
   const start = (name: string, who: string): Start => ({
     name,
-    args: ["--import", "tsx", program, url, who],
+    args: [...typescript, program, url, who],
     cwd: root
   })
   const all = [start("PgClient, one SELECT", "bare"), start("CacheLive, one getOrSet", "ours")]

@@ -2,7 +2,7 @@
  * A part of the benchmark: a program of its own that `bench/bench.ts` starts, with
  * the Node that is to be measured, and that leaves its tables as JSON.
  *
- *     node --expose-gc --import tsx bench/hits.ts --short
+ *     node --expose-gc --import ./bench/harness/stripTypes.mjs bench/hits.ts --short
  *
  * alone prints them.
  */

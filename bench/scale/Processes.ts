@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import * as readline from "node:readline"
 import { fileURLToPath } from "node:url"
+import { typescript } from "../harness/Program.ts"
 import type { Order } from "./worker.ts"
 
 const worker = fileURLToPath(new URL("worker.ts", import.meta.url))
@@ -18,7 +19,7 @@ export const throughput = (processes: number, order: Order): Effect.Effect<numbe
 /** Once it is ready; called, it works and says how much it has done. */
 const start = (order: Order): Promise<() => Promise<number>> =>
   new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ["--import", "tsx", worker, JSON.stringify(order)], {
+    const child = spawn(process.execPath, [...typescript, worker, JSON.stringify(order)], {
       stdio: ["pipe", "pipe", "inherit"]
     })
     const lines = readline.createInterface({ input: child.stdout })[Symbol.asyncIterator]()
