@@ -31,6 +31,7 @@ import { CacheError, StoreTimeout, StoreUnavailable } from "./CacheError.ts"
 import type { ComponentHealth } from "./CacheHealth.ts"
 import type { Counters } from "./CacheStats.ts"
 import { CacheOrigin, type CacheStore } from "./CacheStore.ts"
+import { Deadlines } from "./Deadlines.ts"
 import type { OnStoreFailure } from "./Namespace.ts"
 import * as StoreBreaker from "./StoreBreaker.ts"
 
@@ -59,7 +60,7 @@ export const make = (
   Effect.gen(function* () {
     const kindOf = (timeout: Duration.Duration) =>
       Effect.map(StoreBreaker.make(config), (breaker): Kind => ({
-        timeout,
+        deadlines: new Deadlines(Duration.toMillis(timeout)),
         breaker,
         lastFailure: -Infinity,
         isWell: true
@@ -72,15 +73,20 @@ export const make = (
       kinds: [reading, writing, leasing],
       quiet: Duration.toMillis(config.breakerProbeInterval)
     }
-    const tried = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>, timeout = kind.timeout) =>
+    const tried = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>, deadlines = kind.deadlines) =>
       Effect.withFiber<A, CacheError>((fiber) =>
         store.inTransaction(fiber.context)
           ? withoutDefects(operation, call)
-          : watched(outage, kind, inTime(operation, timeout, withoutDefects(operation, call)))
+          : watched(outage, kind, inTime(operation, deadlines, withoutDefects(operation, call)))
       )
-    const guarded = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>, timeout = kind.timeout) =>
+    const guarded = <A>(
+      operation: string,
+      kind: Kind,
+      call: Effect.Effect<A, CacheError>,
+      deadlines = kind.deadlines
+    ) =>
       Effect.withFiber<A, CacheError>((fiber) => {
-        const attempt = tried(operation, kind, call, timeout)
+        const attempt = tried(operation, kind, call, deadlines)
         return store.inTransaction(fiber.context) ? attempt : kind.breaker.through(operation, attempt)
       })
     const signed = Effect.provideService(CacheOrigin, origin)
@@ -88,7 +94,7 @@ export const make = (
       fenceLifetime: store.fenceLifetime,
       inTransaction: store.inTransaction,
       afterCommit: store.afterCommit,
-      scan: (namespace) => pulledInTime(reading.timeout, store.scan(namespace)),
+      scan: (namespace) => pulledInTime(config.readTimeout, store.scan(namespace)),
       read: (namespace, keys) => guarded("read", reading, store.read(namespace, keys)),
       fill: (namespace, rows) => guarded("write", writing, signed(store.fill(namespace, rows))),
       rearm: (namespace, rows) => guarded("re-arm", writing, store.rearm(namespace, rows)),
@@ -104,7 +110,7 @@ export const make = (
       acquire: (namespace, keys, lease) => guarded("lease", leasing, signed(store.acquire(namespace, keys, lease))),
       renew: (namespace, keys, lease) => guarded("renew a lease", leasing, store.renew(namespace, keys, lease)),
       release: (namespace, keys, owner) =>
-        guarded("release a lease", leasing, signed(store.release(namespace, keys, owner)), writing.timeout),
+        guarded("release a lease", leasing, signed(store.release(namespace, keys, owner)), writing.deadlines),
       touch: (namespace, uses) => guarded("note uses", leasing, store.touch(namespace, uses)),
       ping: guarded("answer", reading, store.ping),
       health: () => outage.health
@@ -115,7 +121,7 @@ const named = (keepsStale: boolean | undefined): string => (keepsStale === true 
 
 /** Calls that fail together: reads, writes, and what is asked and noted beside them. */
 interface Kind {
-  readonly timeout: Duration.Duration
+  readonly deadlines: Deadlines
   readonly breaker: StoreBreaker.StoreBreaker
   /** When a call last failed. */
   lastFailure: number
@@ -137,39 +143,24 @@ const withoutDefects = <A>(operation: string, call: Effect.Effect<A, CacheError>
 const died = (operation: string, cause: unknown) =>
   new CacheError({ reason: new StoreUnavailable({ operation, cause }) })
 
-const inTime = <A>(operation: string, timeout: Duration.Duration, call: Effect.Effect<A, CacheError>) =>
-  Effect.timeoutOrElse(disconnected(operation, call), {
-    duration: timeout,
-    orElse: () => Effect.fail(timedOut(operation, timeout))
-  })
-
 const pulledInTime = <A>(timeout: Duration.Duration, pages: Stream.Stream<A, CacheError>) =>
   Stream.timeoutOrElse(
     Stream.catchDefect(pages, (cause) => Stream.fail(died("list keys", cause))),
-    { duration: timeout, orElse: () => Stream.fail(timedOut("list keys", timeout)) }
+    { duration: timeout, orElse: () => Stream.fail(timedOut("list keys", Duration.toMillis(timeout))) }
   )
 
-const timedOut = (operation: string, timeout: Duration.Duration) =>
-  new CacheError({ reason: new StoreTimeout({ operation, timeout: Duration.toMillis(timeout) }) })
+const timedOut = (operation: string, timeout: number) =>
+  new CacheError({ reason: new StoreTimeout({ operation, timeout }) })
 
 /**
- * Waits for the call but never for its cancellation: a frozen server acknowledges
- * nothing. A call that ends as interrupted while somebody waits was interrupted
- * by the store, and has failed.
+ * Nobody waits for the cancellation of a call: a frozen server acknowledges nothing. One
+ * that ends as interrupted while somebody waits was interrupted by the store, and has failed.
  */
-const disconnected = <A>(operation: string, call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
-  Effect.withFiber((caller) =>
-    Effect.callback((resume) => {
-      const running = Effect.runForkWith(caller.context)(call)
-      const forget = running.addObserver((exit) =>
-        resume(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Exit.fail(brokenOff(operation)) : exit)
-      )
-      return Effect.sync(() => {
-        forget()
-        running.interruptUnsafe()
-      })
-    })
-  )
+const inTime = <A>(operation: string, deadlines: Deadlines, call: Effect.Effect<A, CacheError>) =>
+  deadlines.within(call, (exit) => {
+    if (exit === undefined) return Effect.fail(timedOut(operation, deadlines.millis))
+    return Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Exit.fail(brokenOff(operation)) : exit
+  })
 
 const brokenOff = (operation: string) =>
   new CacheError({ reason: new StoreUnavailable({ operation, cause: new Error("the store broke it off") }) })

@@ -1,0 +1,127 @@
+/**
+ * The time limits of calls that may all take as long, watched by one fiber.
+ *
+ *     calls:   a ─────────── answered
+ *                 b ──────────────────┤ its time is up
+ *                    c ── answered
+ *     watcher: └─ sleeps until a's end ┘└ until b's ┘
+ *
+ * `Effect.timeout` has two fibers and a timer for each call, which is a fifth of the time of
+ * a read that shares its statement with others. Here a call is a place in a list. As
+ * all may take as long, the first to come is the first whose time is up, and one fiber
+ * sleeps until then. It is there only while there are calls.
+ *
+ * The time of a call passes on the clock of its caller; for each clock there is a fiber of
+ * its own.
+ *
+ * @since 0.1.0
+ */
+import { Clock, Effect, type Exit, type Fiber } from "effect"
+
+/**
+ * The calls under way.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export class Deadlines {
+  /** What each call may take. */
+  readonly millis: number
+  readonly #watches = new Map<Clock.Clock, Watch>()
+
+  constructor(millis: number) {
+    this.millis = millis
+  }
+
+  /** How many calls are under way. */
+  get size(): number {
+    let size = 0
+    for (const { limits } of this.#watches.values()) size += limits.size
+    return size
+  }
+
+  /**
+   * `answer` of how the call ended; of `undefined` if its time was up before that. It runs in a
+   * fiber of its own: whoever leaves, late or interrupted, interrupts it and does not wait for that.
+   */
+  within<A, E, E2>(
+    call: Effect.Effect<A, E>,
+    answer: (exit: Exit.Exit<A, E> | undefined) => Effect.Effect<A, E2>
+  ): Effect.Effect<A, E2> {
+    return Effect.withFiber((caller) =>
+      Effect.callback<A, E2>((resume) => {
+        const running = Effect.runForkWith(caller.context)(call)
+        const ended = running.pollUnsafe()
+        if (ended !== undefined) return resume(answer(ended))
+        const leave = (): void => {
+          forget()
+          this.#leave(watch, limit)
+        }
+        const forget = running.addObserver((exit) => {
+          leave()
+          resume(answer(exit))
+        })
+        const watch = this.#watchOf(caller)
+        const limit: Limit = {
+          endsAt: watch.clock.currentTimeMillisUnsafe() + this.millis,
+          end: () => {
+            leave()
+            running.interruptUnsafe()
+            resume(answer(undefined))
+          }
+        }
+        this.#join(watch, limit, caller)
+        return Effect.sync(() => {
+          leave()
+          running.interruptUnsafe()
+        })
+      })
+    )
+  }
+
+  #watchOf(caller: Fiber.Fiber<unknown, unknown>): Watch {
+    const clock = caller.getRef(Clock.Clock)
+    let watch = this.#watches.get(clock)
+    if (watch === undefined) {
+      watch = { clock, limits: new Set(), watcher: undefined }
+      this.#watches.set(clock, watch)
+    }
+    return watch
+  }
+
+  #join(watch: Watch, limit: Limit, { context }: Fiber.Fiber<unknown, unknown>): void {
+    watch.limits.add(limit)
+    watch.watcher ??= Effect.runForkWith(context)(endInTime(watch))
+  }
+
+  #leave(watch: Watch, limit: Limit): void {
+    if (!watch.limits.delete(limit) || watch.limits.size > 0) return
+    this.#watches.delete(watch.clock)
+    watch.watcher?.interruptUnsafe()
+  }
+}
+
+interface Limit {
+  readonly endsAt: number
+  readonly end: () => void
+}
+
+interface Watch {
+  readonly clock: Clock.Clock
+  /** The first is the first to end. */
+  readonly limits: Set<Limit>
+  watcher: Fiber.Fiber<void> | undefined
+}
+
+const endInTime = ({ clock, limits }: Watch): Effect.Effect<void> =>
+  Effect.whileLoop({
+    while: () => limits.size > 0,
+    body: () => {
+      const [first] = limits
+      const left = first!.endsAt - clock.currentTimeMillisUnsafe()
+      if (left > 0) return Effect.sleep(left)
+      first!.end()
+      return Effect.void
+    },
+    step: () => {}
+  })
