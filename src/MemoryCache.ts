@@ -125,6 +125,14 @@ class MemoryPartition<A> implements Partition<A> {
     return this.nodes.size
   }
 
+  hit(id: KeyId, now: number): MemoryEntry<A> | undefined {
+    observe(this.memory, now)
+    const node = this.nodes.get(id)
+    if (node === undefined || now >= node.hitUntil) return undefined
+    this.memory.eviction.hit(node)
+    return node as MemoryEntry<A>
+  }
+
   get(id: KeyId, now: number): MemoryEntry<A> | undefined {
     observe(this.memory, now)
     const node = this.nodes.get(id)

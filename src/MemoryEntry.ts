@@ -31,7 +31,7 @@ export interface NewMemoryEntry<out A> {
   readonly freshUntil?: number
   /** Until when memory vouches for the entry: the others may have changed it since. Default `expiresAt`. */
   readonly vouchedUntil?: number
-  /** Until when `hit` is the answer, without a further look. Default `expiresAt`. */
+  /** Until when `hit` is the answer, without a further look; no later than `expiresAt`, which is the default. */
   readonly hitUntil?: number
   readonly size: number
   readonly tags: ReadonlyArray<string>
@@ -89,7 +89,9 @@ export type RemovalCause = "explicit" | "replaced" | "expired" | "size" | "remot
  * @since 0.1.0
  */
 export interface Partition<A> {
-  /** The living entry under `id`. One that has expired is removed. */
+  /** The entry under `id` while `hit` is the answer; nothing is removed. This is a use of it. */
+  readonly hit: (id: KeyId, now: number) => MemoryEntry<A> | undefined
+  /** The living entry under `id`. One that has expired is removed. This is a use of it. */
   readonly get: (id: KeyId, now: number) => MemoryEntry<A> | undefined
   /**
    * Keeps the entry. When it alone exceeds the bounds or has already expired,

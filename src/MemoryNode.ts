@@ -82,14 +82,14 @@ export interface Home {
  * @since 0.1.0
  */
 export class MemoryNode<P extends Home> implements MemoryEntry<unknown>, EvictionNode<MemoryNode<P>> {
-  private readonly expires: number | undefined = undefined
+  private hitEnds: number | undefined = undefined
   private readonly epoch: Epoch
   mark = 0
-  private hitEnds: number | undefined = undefined
+  uses = 0
   private exit: Exit.Exit<unknown, never> | undefined
   readonly value: unknown
-  uses = 0
   details: Details
+  private readonly expires: number | undefined = undefined
   newer: MemoryNode<P> | undefined = undefined
   older: MemoryNode<P> | undefined = undefined
   readonly hash: number
@@ -116,7 +116,7 @@ export class MemoryNode<P extends Home> implements MemoryEntry<unknown>, Evictio
     this.expires = expires
     this.freshEnds = entry.freshUntil === undefined ? expires : entry.freshUntil - start
     this.vouchedEnds = entry.vouchedUntil === undefined ? expires : entry.vouchedUntil - start
-    this.hitEnds = entry.hitUntil === undefined ? expires : entry.hitUntil - start
+    this.hitEnds = entry.hitUntil === undefined ? expires : Math.min(entry.hitUntil - start, expires)
     this.size = entry.size
     // The caller's array may change; the index goes by this one.
     this.tags = entry.tags.length === 0 ? noTags : [...entry.tags]

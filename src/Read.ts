@@ -68,8 +68,9 @@ export const getOrSet = <K, A, X, E, R>(
 ): Effect.Effect<A, E | X, R> =>
   Effect.withFiber((caller) => {
     const space = self.spaces.of(namespace)
-    if (options === undefined && !(space instanceof CacheError) && !self.store.inTransaction(caller.context)) {
-      const entry = hitMemory(space, namespace.keys.identify(key), nowOf(caller))
+    const { clock, inTransaction } = self.surroundings.of(caller.context)
+    if (options === undefined && !inTransaction && !(space instanceof CacheError)) {
+      const entry = hitMemory(space, namespace.keys.identify(key), clock.currentTimeMillisUnsafe())
       if (entry !== undefined) return entry.hit
     }
     return Effect.map(getOrSetEntry(self, namespace, key, loader, options), (entry) => entry.value)
@@ -136,7 +137,7 @@ export const peek = <K, A, X>(self: CacheParts, namespace: Namespace<K, A, X>, k
   const space = self.spaces.of(namespace)
   if (space instanceof CacheError) return undefined
   const entry = hitMemory(space, namespace.keys.identify(key), self.clock.currentTimeMillisUnsafe())
-  return entry === undefined || entry.details.failure !== undefined ? undefined : entry.value
+  return entry === undefined || Exit.isFailure(entry.hit) ? undefined : entry.value
 }
 
 /** One entry per key; `undefined` only where there is no loader. */
@@ -242,13 +243,13 @@ const answerInMemory = <A>(
 
 /** The whole of a hit: on a miss nothing is counted, the read begins anew. */
 const hitMemory = <K, A>(space: Space<K, A>, id: KeyId | undefined, now: number): MemoryEntry<A> | undefined => {
-  const entry = id === undefined ? undefined : space.partition.get(id, now)
-  if (entry === undefined || now >= entry.hitUntil) return undefined
+  const entry = id === undefined ? undefined : space.partition.hit(id, now)
+  if (entry === undefined) return undefined
   const { counters } = space
   counters.lookups++
   counters.memoryRequests++
   counters.memoryHits++
   space.accesses.use(entry)
-  if (entry.details.failure !== undefined) counters.cachedFailures++
+  if (Exit.isFailure(entry.hit)) counters.cachedFailures++
   return entry
 }

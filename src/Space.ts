@@ -28,6 +28,7 @@ import type { PendingInvalidations } from "./PendingInvalidations.ts"
 import type { PendingWrites } from "./PendingWrites.ts"
 import { SingleFlight } from "./SingleFlight.ts"
 import type { StoreGuard } from "./StoreGuard.ts"
+import type { Surroundings } from "./Surroundings.ts"
 import { copy, isNegative } from "./ValueCodec.ts"
 
 /**
@@ -112,6 +113,7 @@ export interface Space<K, A, X = unknown> {
  */
 export class Spaces {
   readonly #spaces = new Map<string, Space<never, never>>()
+  #last: Space<never, never> | undefined
   readonly #config: CacheConfig["Service"]
   readonly #memory: MemoryCache["Service"]
   readonly #stats: StatsRef
@@ -124,11 +126,15 @@ export class Spaces {
     this.#metrics = metrics
   }
 
-  /** The space of a namespace, or why it cannot have one. */
+  /** The space of a namespace, or why it cannot have one. Mostly that of the last call: one look less at a `Map`. */
   of<K, A, X>(namespace: Namespace<K, A, X>): Space<K, A, X> | CacheError {
+    const last = this.#last as unknown as Space<K, A, X> | undefined
+    if (last !== undefined && last.namespace === namespace) return last
     const space = this.#spaces.get(namespace.name) as Space<K, A, X> | undefined
     if (space === undefined) return this.#open(namespace)
-    return space.namespace === namespace || isSame(space.namespace, namespace) ? space : conflict(namespace)
+    if (space.namespace !== namespace && !isSame(space.namespace, namespace)) return conflict(namespace)
+    this.#last = space as unknown as Space<never, never>
+    return space
   }
 
   /** The space of a namespace that was used before. */
@@ -252,6 +258,7 @@ export interface CacheParts {
   readonly leases: Leases
   readonly background: Background
   readonly spaces: Spaces
+  readonly surroundings: Surroundings
   readonly stats: StatsRef
   /** What has been complained of in the log; each kind once per namespace. */
   readonly complaints: Set<string>

@@ -29,6 +29,7 @@ import * as PendingWrites from "./PendingWrites.ts"
 import * as Read from "./Read.ts"
 import { type CacheParts, Spaces } from "./Space.ts"
 import * as StoreGuard from "./StoreGuard.ts"
+import { Surroundings } from "./Surroundings.ts"
 
 const keysOf = <K, A>(
   self: CacheParts,
@@ -88,6 +89,7 @@ const make = Effect.gen(function* () {
     leases,
     background,
     spaces,
+    surroundings: new Surroundings(store),
     stats,
     complaints: new Set(),
     softReadTimeout: config.store.softReadTimeout,

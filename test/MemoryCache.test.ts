@@ -462,13 +462,21 @@ describe("MemoryCache", () => {
             case "put": {
               const { size, tags } = command
               const freshUntil = now + command.timeToLive
-              const fresh = entry(command.value, { size, tags, freshUntil, expiresAt: freshUntil + command.staleFor })
+              const expiresAt = freshUntil + command.staleFor
+              const hitUntil = now + command.hitFor
+              const fresh = entry(command.value, { size, tags, freshUntil, expiresAt, hitUntil })
               const kept = partition.put(command.id, fresh, now)
               const ids = new Map(namespaces.map((name) => [name as string, new Set(memory.partition(name).ids())]))
               const isThere = ({ id, namespace }: Kept) => ids.get(namespace)!.has(id)
               assert.strictEqual(model.put(command.namespace, command.id, fresh, now, isThere), kept)
               break
             }
+            case "hit":
+              assert.strictEqual(
+                seen(partition.hit(command.id, now)),
+                seen(model.hit(command.namespace, command.id, now))
+              )
+              break
             case "get":
               assert.strictEqual(
                 seen(partition.get(command.id, now)),
@@ -580,12 +588,14 @@ const put = fc.record({
   size: fc.oneof(fc.nat(20), fc.nat(3 * entryOverhead)),
   timeToLive: fc.oneof({ weight: 4, arbitrary: milliseconds }, fc.constant(Infinity), fc.constant(-1)),
   staleFor: fc.oneof(fc.constant(0), milliseconds),
+  hitFor: fc.oneof(milliseconds, fc.constant(Infinity), fc.constant(-Infinity)),
   tags: fc.oneof(fc.constant([]), fc.subarray(["t", "u", "v"]))
 })
 
 const command = fc.oneof(
   { weight: 8, arbitrary: put },
   { weight: 6, arbitrary: fc.record({ kind: fc.constant("get" as const), ...target }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant("hit" as const), ...target }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("remove" as const), ...target, cause }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("expire" as const), ...target, cause }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("clear" as const), ...target, cause }) },
@@ -670,6 +680,12 @@ class Model {
     return found
   }
 
+  hit(namespace: string, id: KeyId, now: number): Kept | undefined {
+    this.observe(now)
+    const isHit = (kept: Kept) => now < kept.hitUntil! && now < kept.expiresAt
+    return this.list.find((kept) => kept.namespace === namespace && kept.id === id && isHit(kept))
+  }
+
   remove(namespace: string, id: KeyId, cause: RemovalCause): boolean {
     return this.drop((kept) => kept.namespace === namespace && kept.id === id, cause) > 0
   }
@@ -683,7 +699,7 @@ class Model {
     if (found.expiresAt <= now) this.drop((kept) => kept === found, "expired")
     else if (staysUntil <= now) this.drop((kept) => kept === found, cause)
     else {
-      const stale = { ...found, freshUntil: Math.min(freshUntil, now), vouchedUntil: -Infinity }
+      const stale = { ...found, freshUntil: Math.min(freshUntil, now), vouchedUntil: -Infinity, hitUntil: -Infinity }
       this.list = this.list.map((kept) => (kept === found ? stale : kept))
     }
     return freshUntil > now && found.expiresAt > now
