@@ -15,13 +15,13 @@ import * as Aging from "./Aging.ts"
 import type { CacheEntry } from "./CacheEntry.ts"
 import { CacheError, LoaderTimeout } from "./CacheError.ts"
 import type { Counters } from "./CacheStats.ts"
-import { nowOf } from "./Load.ts"
 import type { Load } from "./LoadTask.ts"
 import type { KeyId } from "./MemoryCache.ts"
 import type { Any } from "./Namespace.ts"
 import type { GetOptions, GetOrSetOptions } from "./Operations.ts"
 import type { Flight } from "./SingleFlight.ts"
 import { type Landing, ownCopy, type Progress, type Space } from "./Space.ts"
+import { nowOf } from "./Surroundings.ts"
 
 /**
  * The options of a read of either kind.

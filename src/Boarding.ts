@@ -14,11 +14,12 @@
 import { type Context, Effect, Exit, type Fiber, Latch } from "effect"
 import { answerOf, type LoadFlight, patienceOf, type Plan } from "./Answer.ts"
 import { heldIn } from "./Keep.ts"
-import { nowOf, run } from "./Load.ts"
+import { run } from "./Load.ts"
 import type { Wanted } from "./LoadTask.ts"
 import type { KeyId } from "./MemoryCache.ts"
 import type { Flight } from "./SingleFlight.ts"
 import type { Held, Landing, Progress, Space } from "./Space.ts"
+import { nowOf } from "./Surroundings.ts"
 
 /**
  * Joins the flights that carry the keys, and starts one for the keys that none carries.

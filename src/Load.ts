@@ -16,7 +16,7 @@
  *
  * @since 0.1.0
  */
-import { Cause, Clock, Effect, Exit, type Fiber } from "effect"
+import { Cause, Clock, Effect, Exit } from "effect"
 import type { CacheEntry } from "./CacheEntry.ts"
 import type { KeyText } from "./CacheStore.ts"
 import { keepFailure, keepInMemory, keepValues, vouch } from "./Keep.ts"
@@ -27,6 +27,7 @@ import { lookupStore } from "./Lookup.ts"
 import type { KeyId } from "./MemoryCache.ts"
 import type { BulkLoader } from "./Operations.ts"
 import { type Landing, ownCopy, type Space } from "./Space.ts"
+import { nowOf } from "./Surroundings.ts"
 
 /**
  * Finds or loads the wanted keys. `settled` hears of each key that needs no
@@ -54,7 +55,11 @@ export const run = <K, A, X, E, R>(
   return Effect.suspend(() => {
     const fenced = fence(wanted)
     if (loadMissing === undefined) return Effect.as(lookupStore(load, fenced, progress.landing), progress.landing)
-    return Lease.during(load, (lease, load) => runLeased(load, loadMissing, lease, fenced, fence, settled))
+    return Effect.flatMap(look(load, fenced), (first) =>
+      first.toLoad.length === 0
+        ? Effect.succeed(progress.landing)
+        : Lease.during(load, (lease, load) => loadLeased(load, loadMissing, lease, first, fence, settled))
+    )
   }).pipe(
     Effect.ensuring(
       Effect.suspend(() => {
@@ -73,12 +78,31 @@ export const run = <K, A, X, E, R>(
 /** New fences in place of those that are open: what changes between two looks at the store is no harm to the later. */
 type Fence<K> = (wanted: ReadonlyArray<Wanted<K>>) => ReadonlyArray<Fenced<K>>
 
-/** Rounds of looking and loading, until nothing is left to another process. */
-const runLeased = Effect.fnUntraced(function* <K, A, X, E, R>(
+/** What is left to be loaded after a look at the store, and when that began. */
+interface Look<K> {
+  readonly toLoad: ReadonlyArray<Missing<K>>
+  readonly startedAt: number
+}
+
+const look = Effect.fnUntraced(function* <K, A, X, E, R>(
+  load: Load<K, A, X, E, R>,
+  wanted: ReadonlyArray<Fenced<K>>
+): Effect.fn.Return<Look<K>, X> {
+  const { landing } = load.progress
+  const fiber = yield* Effect.fiber
+  const startedAt = nowOf(fiber)
+  const missing = yield* lookupStore(load, wanted, landing)
+  if (missing.length === 0) return { toLoad: missing, startedAt }
+  const now = nowOf(fiber)
+  return { toLoad: missing.filter((want) => !isRearmed(load, want, now, landing)), startedAt }
+})
+
+/** Rounds of loading and looking again, until nothing is left to another process. */
+const loadLeased = Effect.fnUntraced(function* <K, A, X, E, R>(
   load: Load<K, A, X, E, R>,
   loadMissing: BulkLoader<K, A, E, R>,
   lease: Lease.Lease | undefined,
-  wanted: ReadonlyArray<Fenced<K>>,
+  first: Look<K>,
   fence: Fence<K>,
   settled: (id: KeyId) => void
 ): Effect.fn.Return<Landing<A>, X, R> {
@@ -88,24 +112,19 @@ const runLeased = Effect.fnUntraced(function* <K, A, X, E, R>(
     for (const id of landing.entries.keys()) settled(id)
     for (const id of landing.failures.keys()) settled(id)
   }
-  let left = wanted
-  while (true) {
-    const startedAt = yield* Clock.currentTimeMillis
-    const missing = yield* lookupStore(load, left, landing)
-    const now = yield* Clock.currentTimeMillis
-    const toLoad = missing.filter((want) => !isRearmed(load, want, now, landing))
-    if (toLoad.length === 0) return landing
+  for (let { startedAt, toLoad } = first; toLoad.length > 0;) {
     settle()
     // Whoever has something stale to be given need not wait for the lease either.
     yield* progress.loading.open
     const turn = yield* Lease.ask(lease, toLoad)
     if (turn.mustWait || turn.ours.length > 0) progress.loadingSince ??= yield* Clock.currentTimeMillis
     if (turn.ours.length > 0) yield* Lease.hold(lease, loadKeys(load, loadMissing, turn.ours, startedAt))
-    if (turn.theirs.length === 0) return landing
+    if (turn.theirs.length === 0) break
     settle()
     yield* Lease.wait(lease, turn)
-    left = fence(turn.theirs)
+    ;({ startedAt, toLoad } = yield* look(load, fence(turn.theirs)))
   }
+  return landing
 })
 
 /** Says which keys the store has now, or will have. */
@@ -217,11 +236,3 @@ const tellLate = <K, A>(space: Space<K, A>, keys: number, exit: Exit.Exit<unknow
   const message = `cache: a load of namespace "${namespace.name}" failed in the background`
   return isFirst ? Effect.logWarning(message, exit.cause) : Effect.logDebug(message, exit.cause)
 }
-
-/**
- * The time on a fiber's clock, in milliseconds since the epoch.
- *
- * @internal
- */
-export const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number =>
-  fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()

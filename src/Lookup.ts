@@ -13,7 +13,7 @@
  *
  * @since 0.1.0
  */
-import { Clock, Duration, Effect, Exit, Option } from "effect"
+import { Duration, Effect, Exit, Option } from "effect"
 import * as Aging from "./Aging.ts"
 import type { CacheError } from "./CacheError.ts"
 import type { NoRow, StoredRow } from "./CacheStore.ts"
@@ -21,6 +21,7 @@ import { drawFor, keepInMemory, vouch } from "./Keep.ts"
 import type { Fenced, Load, Missing } from "./LoadTask.ts"
 import type { Held, Landing, Space } from "./Space.ts"
 import * as StoreGuard from "./StoreGuard.ts"
+import { nowOf } from "./Surroundings.ts"
 
 /**
  * Puts what the store has among what the load brings, and says what is still
@@ -36,32 +37,35 @@ export const lookupStore = Effect.fnUntraced(function* <K, A, X, E, R>(
 ): Effect.fn.Return<ReadonlyArray<Missing<K>>, X> {
   const { route, self, space } = load
   const { counters, namespace } = space
-  const asked = wanted.filter((want) => isAsked(load, want))
-  const missing: Array<Missing<K>> = wanted
-    .filter((want) => !isAsked(load, want))
-    .map((want) => ({ ...want, fence: undefined, replaces: false }))
+  const asked: Array<Fenced<K>> = []
+  const missing: Array<Missing<K>> = []
+  for (const want of wanted) {
+    if (isAsked(load, want)) asked.push(want)
+    else missing.push({ ...want, fence: undefined, replaces: false })
+  }
   if (asked.length === 0) return missing
   // What is wrong when the store is asked may be done by the time its old answer arrives.
-  const wrong = new Set(asked.filter(({ text }) => self.pending.isPending(namespace.name, text)))
+  const wrong = asked.map(({ text }) => self.pending.isPending(namespace.name, text))
   const wrongTags = self.pending.tagsOf(namespace.name)
-  const looked = new Set(asked.filter((want) => isLookedUp(load, want)))
+  const looked = asked.map((want) => isLookedUp(load, want))
   // What nobody waits for is nobody's lookup.
-  const lookups = route.force || load.draw !== undefined ? 0 : looked.size
-  const askedAt = yield* Clock.currentTimeMillis
+  const lookups = route.force || load.draw !== undefined ? 0 : looked.filter(Boolean).length
+  const fiber = yield* Effect.fiber
+  const askedAt = nowOf(fiber)
   const rows = yield* StoreGuard.recover<ReadonlyArray<StoredRow | NoRow>, [], X>(
     soonEnough(load, asked, askedAt, readStore(load, asked, lookups)),
     namespace,
     counters,
     []
   )
-  const now = yield* Clock.currentTimeMillis
+  const now = nowOf(fiber)
   const vouchedUntil = vouch(space, now, yield* drawFor(space))
   let hits = 0
   for (const [index, want] of asked.entries()) {
     const row = rows[index]
     if (row !== undefined) space.fences.see(want.local, row.fence.snapshot)
-    const isWrong = wrong.has(want) || (row?._tag === "Row" && row.tags.some((tag) => wrongTags.has(tag)))
-    const isSeen = looked.has(want) && !isWrong
+    const isWrong = wrong[index]! || (row?._tag === "Row" && row.tags.some((tag) => wrongTags.has(tag)))
+    const isSeen = looked[index]! && !isWrong
     const found = row === undefined || !isSeen ? undefined : look(load, want, row, askedAt, now)
     if (found === undefined) {
       missing.push({ ...want, fence: row?.fence, replaces: row?._tag === "Row" })

@@ -8,7 +8,7 @@
  *
  * @since 0.1.0
  */
-import { Clock, Context } from "effect"
+import { Clock, Context, type Fiber } from "effect"
 import type { CacheStore } from "./CacheStore.ts"
 
 /**
@@ -37,3 +37,11 @@ export class Surroundings {
     return this
   }
 }
+
+/**
+ * The time on a fiber's clock, in milliseconds since the epoch.
+ *
+ * @internal
+ */
+export const nowOf = (fiber: Fiber.Fiber<unknown, unknown>): number =>
+  fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
