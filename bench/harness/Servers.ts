@@ -4,7 +4,7 @@
  * with no setting made for speed; all connections are by socket files.
  */
 import { PgConnection } from "@effect/sql-pg"
-import { Effect, Redacted } from "effect"
+import { Effect, Redacted, Schedule } from "effect"
 import { spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
@@ -38,9 +38,7 @@ export const withPostgres = <A>(use: (postgres: Postgres) => Promise<A>, given?:
       Effect.gen(function* () {
         const server = given ?? (yield* serverUrl)
         const name = `bench_${randomUUID().replaceAll("-", "")}`
-        yield* Effect.acquireRelease(ask(server, `CREATE DATABASE ${name}`), () =>
-          Effect.orDie(ask(server, `DROP DATABASE ${name} WITH (FORCE)`))
-        )
+        yield* Effect.acquireRelease(ask(server, `CREATE DATABASE ${name}`), () => Effect.orDie(drop(server, name)))
         const [row] = yield* ask(server, "SHOW server_version")
         const url = new URL(server)
         url.pathname = `/${name}`
@@ -68,6 +66,13 @@ const temporaryDirectory = Effect.acquireRelease(
   }),
   (directory) => Effect.sync(() => fs.rmSync(directory, { recursive: true, force: true }))
 )
+
+/** Pools that are closed still have connections for a while, and some of them throw when one of those is cut. */
+const drop = (server: string, name: string) =>
+  ask(server, `SELECT count(*)::int FROM pg_stat_activity WHERE datname = '${name}'`).pipe(
+    Effect.repeat({ until: ([row]) => row?.[0] === 0, schedule: Schedule.spaced("20 millis"), times: 150 }),
+    Effect.andThen(ask(server, `DROP DATABASE ${name} WITH (FORCE)`))
+  )
 
 const ask = (url: string, statement: string) =>
   Effect.scoped(

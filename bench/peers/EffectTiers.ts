@@ -12,7 +12,8 @@ const Value = Schema.Struct({
   text: Schema.String
 })
 
-const Documents = Namespace.make("documents", { value: Value, timeToLive: "1 hour" })
+// A store that is late is an error here: with a loader in its place something else would be measured.
+const Documents = Namespace.make("documents", { value: Value, timeToLive: "1 hour", onStoreFailure: "fail" })
 
 const inFibers =
   <R, RE>(
