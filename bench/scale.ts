@@ -36,7 +36,10 @@ const flags = {
     Flag.withDescription("How long the steady load lasts (default 2)"),
     Flag.withDefault(2)
   ),
-  short: Flag.Boolean("short").pipe(Flag.withDescription("Everything once, in seconds: whether it still runs")),
+  short: Flag.Boolean("short").pipe(
+    Flag.withDescription("Everything once, in seconds: whether it still runs"),
+    Flag.withDefault(false)
+  ),
   json: Flag.String("json").pipe(Flag.withDescription("Where to write the figures"), Flag.optional),
   svg: Flag.String("svg").pipe(Flag.withDescription("Where to draw the curves"), Flag.optional)
 }

@@ -348,7 +348,7 @@ begin
       execute format(
         'with page as ('
         '  select e.namespace, e.cache_key from cache_entries e'
-        '  where (e.namespace, e.cache_key) > ($10, $11) and %1$s order by e.namespace, e.cache_key limit $7'
+        '  where %1$s order by e.namespace, e.cache_key limit $7'
         '), covered as ('
         '  select e.namespace, e.cache_key from cache_entries e'
         '  join page p on p.namespace = e.namespace and p.cache_key = e.cache_key'
@@ -360,13 +360,17 @@ begin
         '  ) d where e.ctid = d.ctid returning 1'
         ') select (select count(*) from page), (select count(*) from swept), (select count(*) from covered),'
         '  (select array[p.namespace, p.cache_key] from page p order by p.namespace desc, p.cache_key desc limit 1)',
-        case when mark.namespace is null then 'true' else 'e.namespace = $1 and (' || cache_covered(mark.kind) || ')' end,
+        -- Of one namespace a scan by (namespace, cache_key) > ($10, $11) would begin at its first key every time.
+        case when mark.namespace is null then '(e.namespace, e.cache_key) > ($10, $11)'
+          else 'e.namespace = $1 and e.cache_key >= $11 and (' || cache_covered(mark.kind) || ')' end,
         cache_overtaken(mark.keeps_stale), cache_applied(mark.kind, mark.keeps_stale, mark.is_last)
       )
       into examined, found_rows, covered_rows, reached
       using mark.namespace, null::text[], prefix, cache_glob_prefix_end(mark.pattern), mark.like_pattern, mark.regex,
         cache_sweep_marks.row_limit, mark.xid, mark.id,
-        coalesce(mark.swept_to[1], ''), coalesce(mark.swept_to[2], '');
+        -- U+0001 is the least that a text can hold: nothing comes between a key and that key with it.
+        coalesce(mark.swept_to[1], ''),
+        coalesce(mark.swept_to[2] || case when mark.namespace is null then '' else chr(1) end, '');
     end if;
     removed := removed + found_rows;
     work := work + examined;

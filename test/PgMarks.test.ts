@@ -3,9 +3,10 @@
  * come between it and a load: whichever is older, whichever commits first, whatever
  * their isolation.
  */
-import { PgClient } from "@effect/sql-pg"
+import { PgClient, PgTypes } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Result, Stream } from "effect"
+import * as fc from "fast-check"
 import { CacheStore, type Fence, type NewRow } from "../src/CacheStore.ts"
 import * as Glob from "../src/Glob.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
@@ -464,6 +465,43 @@ layer(Postgres, { timeout: "60 seconds" })("Sweeping marks", (it) => {
       assert.deepStrictEqual(swept, [{ removed: 1000n, is_done: false }])
       yield* store.sweep(100_000)
       assert.deepStrictEqual(yield* rowsOf(ns), [])
+    })
+  )
+
+  it.effect("what a mark covers is deleted to the last key, however little at a time", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const sweepWith = (limit: number) =>
+        sql<{ is_done: boolean }>`select is_done from cache_sweep_marks(600000, ${PgTypes.int4(limit)})`.pipe(
+          Effect.repeat({ until: ([swept]) => swept!.is_done })
+        )
+      yield* sweepWith(1000)
+      const run = Effect.runPromiseWith(yield* Effect.context<PgClient.PgClient>())
+      const text = fc.string({ unit: fc.constantFrom("a", "b", " ", "\u0001", "%", "\u{10ffff}"), maxLength: 3 })
+      const property = fc.asyncProperty(
+        fc.uniqueArray(text, { maxLength: 12 }),
+        fc.constantFrom("namespace", "pattern", "all"),
+        fc.integer({ min: 1, max: 3 }),
+        (keys, kind, limit) =>
+          run(
+            Effect.gen(function* () {
+              const [ns, other] = [namespace(), namespace()]
+              yield* store.write(
+                ns,
+                keys.map((key) => row(key, 1))
+              )
+              yield* store.write(other, [row("a", 1)])
+              if (kind === "namespace") yield* sql`select cache_clear(${ns})`
+              if (kind === "pattern") yield* sql`select cache_invalidate_pattern(${ns}, '*')`
+              if (kind === "all") yield* sql`select cache_clear_all()`
+              yield* sweepWith(limit)
+              assert.deepStrictEqual(yield* rowsOf(ns), [])
+              assert.strictEqual((yield* rowsOf(other)).length, kind === "all" ? 0 : 1)
+            })
+          )
+      )
+      yield* Effect.promise(() => fc.assert(property, { numRuns: 40 }))
     })
   )
 

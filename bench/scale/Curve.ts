@@ -101,6 +101,7 @@ export const measureSweep = Effect.fnUntraced(function* (rows: number) {
     removed += swept
     times.push(((performance.now() - began) / swept) * 1000)
   }
+  yield* sql`delete from cache_entries where namespace = ${Things.name}`
   return { operation: "sweep 1,000 rows", rows, times }
 })
 

@@ -37,7 +37,9 @@
  * transaction: `write`, `remove` and `clear` commit or roll back with it. A call
  * that fails there leaves the transaction unusable, as any failed statement does.
  *
- * **Limits**: a namespace of more than about 1500 bytes does not fit the index. A
+ * **Limits**: a namespace of more than about 1500 bytes does not fit the index. Plans
+ * that were made when the server had analyzed a table of a few rows read all of it until
+ * autovacuum has analyzed it again, within a minute of its growing by its defaults. A
  * transaction that stays open for `fenceLifetime` outlives its own tombstones. A
  * `write` in a transaction during which a mark that covers the key is committed
  * counts as older than the mark. Fills, leases and notes do not wait for the disk: a

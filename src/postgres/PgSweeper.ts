@@ -252,11 +252,13 @@ const trimLog = (sql: PgClient.PgClient, limit: number) =>
   `.pipe(Effect.map((rows) => rows[0]?.removed ?? 0))
 
 // Where another process is at it, it has taken the marks, and the rows.
-const sweepMarks = (sql: PgClient.PgClient, fenceLifetime: number, limit: number) =>
-  sql<{ removed: number; is_done: boolean }>`
-    select removed::float8 as removed, is_done
-    from cache_sweep_marks(${PgTypes.float8(fenceLifetime)}, ${PgTypes.int4(limit)})
-  `.pipe(
-    Effect.repeat({ until: ([swept]) => swept!.is_done, times: 20 }),
-    Effect.map(([swept]) => swept!.removed)
-  )
+const sweepMarks = Effect.fnUntraced(function* (sql: PgClient.PgClient, fenceLifetime: number, limit: number) {
+  for (let removed = 0; ;) {
+    const [swept] = yield* sql<{ removed: number; is_done: boolean }>`
+      select removed::float8 as removed, is_done
+      from cache_sweep_marks(${PgTypes.float8(fenceLifetime)}, ${PgTypes.int4(limit)})
+    `
+    removed += swept!.removed
+    if (swept!.is_done || removed >= limit) return removed
+  }
+})
