@@ -5,7 +5,7 @@
  */
 import { type Measured, median } from "./Curve.ts"
 
-const width = 880
+const width = 920
 const height = 430
 const plot = { left: 70, right: 610, top: 70, bottom: 370 }
 const colors = ["#0969da", "#bc4c00", "#1a7f37", "#8250df", "#cf222e", "#9a6700", "#0e8a8a"]
