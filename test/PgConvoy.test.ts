@@ -33,14 +33,15 @@ const counted = <A, E, R>(self: Effect.Effect<A, E, R>) => {
   )
 }
 
-/** Until so many sessions wait for a lock. */
-const untilWaiting = (sessions: number) =>
+/** Until so many sessions wait for a lock, and have for so long. */
+const untilWaiting = (sessions: number, since = "0 ms") =>
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
     while (true) {
       const [waiting] = yield* sql<{ count: number }>`
         select count(*)::int4 as count from pg_stat_activity
         where datname = current_database() and wait_event_type = 'Lock'
+          and query_start <= clock_timestamp() - ${since}::interval
       `
       if (waiting!.count >= sessions) return
       yield* Effect.yieldNow
@@ -253,6 +254,37 @@ layer(Postgres, { timeout: "60 seconds" })("calls of a PgCacheStore at the same 
       // Two that are refused, and again alone; one for the other four; a look at the key, and it alone.
       assert.isAtMost(sent, 7)
       assert.deepStrictEqual((yield* store.read(ns, numbers(6).map(String))).map(documentOf), numbers(6))
+    })
+  )
+
+  it.effect("a write that is the victim of a deadlock is tried again", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const ns = namespace()
+      yield* store.write(ns, [row("1", "old"), row("2", "old")])
+      const [holds, mayAsk] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const hold = (key: string) =>
+        sql`select from cache_entries where namespace = ${ns} and cache_key = ${key} for update`
+      const transaction = yield* hold("2").pipe(
+        Effect.andThen(Deferred.succeed(holds, undefined)),
+        Effect.andThen(Deferred.await(mayAsk)),
+        Effect.andThen(hold("1")),
+        sql.withTransaction,
+        Effect.forkChild
+      )
+      yield* Deferred.await(holds)
+      const [[, sent]] = yield* Effect.all(
+        [
+          counted(store.write(ns, [row("1", 1), row("2", 2)])),
+          // When it waits with no limit, and has the other row.
+          untilWaiting(1, "100 ms").pipe(Effect.andThen(Deferred.succeed(mayAsk, undefined)))
+        ],
+        { concurrency: "unbounded" }
+      )
+      assert.isAtLeast(sent, 3)
+      yield* Fiber.join(transaction)
+      assert.deepStrictEqual((yield* store.read(ns, ["1", "2"])).map(documentOf), [1, 2])
     })
   )
 

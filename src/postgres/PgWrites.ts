@@ -93,7 +93,9 @@ export const writer = (self: Store, read: Read): CacheStore["Service"]["write"] 
     ...together,
     span: "PgCacheStore.write",
     isExclusive: true,
-    carry: (calls: ReadonlyArray<UpsertCall>, isAlone: boolean) => upsert(calls, isAlone ? "none" : "shared"),
+    // Alone it waits for whoever holds a row, unless that waits for it.
+    carry: (calls: ReadonlyArray<UpsertCall>, isAlone: boolean) =>
+      isAlone ? outwait(false)(upsert(calls, "none")) : upsert(calls, "shared"),
     isRefusal
   })
   return Effect.fnUntraced(function* (namespace, rows) {
