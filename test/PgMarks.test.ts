@@ -476,6 +476,7 @@ layer(Postgres, { timeout: "60 seconds" })("Sweeping marks", (it) => {
         sql<{ is_done: boolean }>`select is_done from cache_sweep_marks(600000, ${PgTypes.int4(limit)})`.pipe(
           Effect.repeat({ until: ([swept]) => swept!.is_done })
         )
+      yield* sql`delete from cache_entries`
       yield* sweepWith(1000)
       const run = Effect.runPromiseWith(yield* Effect.context<PgClient.PgClient>())
       const text = fc.string({ unit: fc.constantFrom("a", "b", " ", "\u0001", "%", "\u{10ffff}"), maxLength: 3 })

@@ -2,8 +2,10 @@
  * Names of which a store, a pattern or a message could make something else: whatever is
  * done to one namespace, key or tag, in both tiers of two caches, is done to that alone.
  */
+import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Option, Schedule, Schema, Stream } from "effect"
+import type { SqlError } from "effect/sql"
 import { CacheError, CacheLive, Namespace, type Operations, TieredCache } from "effect-tiered-cache"
 import * as fc from "fast-check"
 import { Database } from "./support/Database.ts"
@@ -110,9 +112,18 @@ const startsWith = (characters: ReadonlyArray<string>, beginning: ReadonlyArray<
 const named = (places: ReadonlyArray<number>, list: ReadonlyArray<string>) => places.map((place) => list[place]!)
 
 /** Two caches, each with a memory and a pool of its own. */
-class Caches extends Context.Service<Caches, { readonly here: Operations; readonly there: Operations }>()(
-  "test/Caches"
-) {
+class Caches extends Context.Service<
+  Caches,
+  {
+    readonly here: Operations
+    readonly there: Operations
+    /**
+     * Ends when no transaction of the server is older than this call. Until then a load may be refused that
+     * replaces other tags: an invalidation of those might yet be committed.
+     */
+    readonly decided: Effect.Effect<unknown, SqlError.SqlError>
+  }
+>()("test/Caches") {
   static readonly layer = Layer.effect(
     Caches,
     Effect.gen(function* () {
@@ -126,7 +137,14 @@ class Caches extends Context.Service<Caches, { readonly here: Operations; readon
         ),
         Context.get(TieredCache)
       )
-      return { here: yield* cache, there: yield* cache }
+      const client = yield* Layer.build(Layer.fresh(Database.layerClient({ maxConnections: 1 })))
+      const sql = Context.get(client, PgClient.PgClient)
+      const isDecided = (xid: string) =>
+        sql<{ holds: boolean }>`select pg_snapshot_xmin(pg_current_snapshot()) > ${xid}::xid8 as holds`
+      const decided = Effect.flatMap(sql<{ xid: string }>`select pg_current_xact_id()::text as xid`, ([last]) =>
+        Effect.repeat(isDecided(last!.xid), { until: ([row]) => row!.holds })
+      )
+      return { here: yield* cache, there: yield* cache, decided }
     })
   )
 }
@@ -276,6 +294,7 @@ const play = Effect.fnUntraced(function* (commands: ReadonlyArray<Command>) {
   }
   for (const command of commands) {
     const shelf = shelves[command.namespace]!
+    yield* caches.decided
     yield* carryOut(here, shelf, command)
     yield* look(caches, shelf, command.namespace)
   }

@@ -1,6 +1,6 @@
 /** Several caches over one store that want the same key: one of them loads it, and the others wait for that. */
 import { assert } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, Fiber, Logger, Option, Schema, type Scope } from "effect"
+import { Clock, Deferred, type Duration, Effect, Exit, Fiber, Logger, Option, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { vi } from "vitest"
 import { CacheError } from "../../src/CacheError.ts"
@@ -332,11 +332,30 @@ export const leaseSuite = (test: Test): void => {
   test("a load that takes longer than the lease is not run twice: the lease is renewed until it ends", (world) =>
     Effect.gen(function* () {
       const store = yield* CacheStore
-      let renewals = 0
+      let [renewals, asked, pending] = [0, 0, 0]
+      const awaited = <A, E>(call: Effect.Effect<A, E>) =>
+        Effect.suspend(() => {
+          pending++
+          return Effect.ensuring(
+            call,
+            Effect.sync(() => pending--)
+          )
+        })
       const renew: typeof store.renew = (...args) =>
-        Effect.tap(store.renew(...args), () => Effect.sync(() => renewals++))
-      const a = yield* world.node({ ...unhurried, store: { ...store, renew } })
-      const [b] = yield* pair(world)
+        awaited(Effect.tap(store.renew(...args), () => Effect.sync(() => renewals++)))
+      const acquire: typeof store.acquire = (...args) => {
+        asked++
+        return awaited(store.acquire(...args))
+      }
+      const read: typeof store.read = (...args) => awaited(store.read(...args))
+      const node = world.node({ ...unhurried, store: { ...store, renew, acquire, read } })
+      const [a, b] = [yield* node, yield* node]
+      // While a slow store answers, the clock would pass for as long as the lease lasts.
+      const advance = (duration: Duration.Input) =>
+        Effect.andThen(
+          until(() => pending === 0),
+          world.advance(duration)
+        )
       const ns = world.namespace({ value: Schema.Int, leaseDuration: "30 seconds", leaseWait: "1 hour" })
       const { began, end, loader } = controlled<number>()
       const first = yield* start(a.cache.getOrSet(ns, "a", loader))
@@ -344,11 +363,13 @@ export const leaseSuite = (test: Test): void => {
       const second = yield* start(b.cache.getOrSet(ns, "a", notToBeRun))
       yield* waitsFor(b, ns, 1)
       for (let third = 1; third <= 9; third++) {
-        // Anew each time: while a slow store answers, the clock may pass for more than one.
-        const before = renewals
-        yield* world.advance("10 seconds")
-        yield* passing(() => renewals > before)
-        yield* polls(b, 2)
+        const before = { renewals, asked }
+        yield* advance("10 seconds")
+        yield* until(() => renewals > before.renewals)
+        while (asked < before.asked + 2) {
+          yield* advance("250 millis")
+          yield* turn
+        }
       }
       yield* end(Exit.succeed(1))
       assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(second)], [1, 1])
