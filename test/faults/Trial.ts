@@ -239,10 +239,11 @@ const askInTurn = Effect.fnUntraced(function* (
   pause: number
 ) {
   const over: Array<Cost> = []
+  const began = performance.now()
   let { skipped } = (yield* cache.statsOf(Numbers)).store
   for (const [asked, key] of keys.entries()) {
-    // Where little fails each is waited for, and no breaker stays open.
-    if (asked >= 20 && over.length < asked / 2) return undefined
+    // Where rows are held but nothing fails, each is waited for, and no breaker stays open.
+    if (performance.now() - began > 60_000 && over.length < asked / 2) return undefined
     const loader = Effect.sync(() => valueOf(key))
     const bare = yield* costOf(loader)
     const open = yield* costOf(cache.getOrSet(Numbers, key, loader))
