@@ -63,7 +63,7 @@ export class Deadlines {
         })
         const watch = this.#watchOf(caller)
         const limit: Limit = {
-          endsAt: watch.clock.currentTimeMillisUnsafe() + this.millis,
+          endsAt: elapsed(watch.clock) + this.millis,
           end: () => {
             leave()
             running.interruptUnsafe()
@@ -113,12 +113,15 @@ interface Watch {
   watcher: Fiber.Fiber<void> | undefined
 }
 
+/** Milliseconds since some moment: a clock that is set back gives nobody more time. */
+const elapsed = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+
 const endInTime = ({ clock, limits }: Watch): Effect.Effect<void> =>
   Effect.whileLoop({
     while: () => limits.size > 0,
     body: () => {
       const [first] = limits
-      const left = first!.endsAt - clock.currentTimeMillisUnsafe()
+      const left = first!.endsAt - elapsed(clock)
       if (left > 0) return Effect.sleep(left)
       first!.end()
       return Effect.void

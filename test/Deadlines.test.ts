@@ -110,6 +110,24 @@ describe("Deadlines", () => {
     })
   )
 
+  it.live("a call ends in time although the clock is set back meanwhile", () =>
+    Effect.gen(function* () {
+      const real = Clock.Clock.defaultValue()
+      let millis = real.currentTimeMillisUnsafe()
+      const setBack: Clock.Clock = {
+        currentTimeMillisUnsafe: () => (millis -= 3_600_000),
+        currentTimeMillis: Effect.sync(() => setBack.currentTimeMillisUnsafe()),
+        currentTimeNanosUnsafe: () => BigInt(setBack.currentTimeMillisUnsafe()) * 1_000_000n,
+        currentTimeNanos: Effect.sync(() => setBack.currentTimeNanosUnsafe()),
+        monotonicTimeNanosUnsafe: () => real.monotonicTimeNanosUnsafe(),
+        monotonicTimeNanos: real.monotonicTimeNanos,
+        sleep: (duration) => real.sleep(duration)
+      }
+      const call = Effect.provideService(within(new Deadlines(20), Effect.never), Clock.Clock, setBack)
+      assert.strictEqual(yield* call, late)
+    })
+  )
+
   it.effect("without a limit a call takes as long as it likes", () =>
     Effect.gen(function* () {
       const caller = yield* start(within(new Deadlines(Infinity), Effect.as(Effect.sleep("10 days"), 1)))
