@@ -53,23 +53,23 @@ export class Deadlines {
         const running = Effect.runForkWith(caller.context)(call)
         const ended = running.pollUnsafe()
         if (ended !== undefined) return resume(answer(ended))
+        const watch = this.#watchOf(caller)
         const leave = (): void => {
           forget()
           this.#leave(watch, limit)
         }
-        const forget = running.addObserver((exit) => {
-          leave()
-          resume(answer(exit))
-        })
-        const watch = this.#watchOf(caller)
         const limit: Limit = {
-          endsAt: elapsed(watch.clock) + this.millis,
+          endsAt: nanosOf(watch.clock) + this.millis * nanosPerMilli,
           end: () => {
             leave()
             running.interruptUnsafe()
             resume(answer(undefined))
           }
         }
+        const forget = running.addObserver((exit) => {
+          leave()
+          resume(answer(exit))
+        })
         this.#join(watch, limit, caller)
         return Effect.sync(() => {
           leave()
@@ -102,6 +102,7 @@ export class Deadlines {
 }
 
 interface Limit {
+  /** In nanoseconds, which are whole: no rest is too small to sleep for. */
   readonly endsAt: number
   readonly end: () => void
 }
@@ -113,16 +114,18 @@ interface Watch {
   watcher: Fiber.Fiber<void> | undefined
 }
 
-/** Milliseconds since some moment: a clock that is set back gives nobody more time. */
-const elapsed = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+/** Since some moment: a clock that is set back gives nobody more time. */
+const nanosOf = (clock: Clock.Clock): number => Number(clock.monotonicTimeNanosUnsafe())
+
+const nanosPerMilli = 1e6
 
 const endInTime = ({ clock, limits }: Watch): Effect.Effect<void> =>
   Effect.whileLoop({
     while: () => limits.size > 0,
     body: () => {
       const [first] = limits
-      const left = first!.endsAt - elapsed(clock)
-      if (left > 0) return Effect.sleep(left)
+      const left = first!.endsAt - nanosOf(clock)
+      if (left > 0) return Effect.sleep(left / nanosPerMilli)
       first!.end()
       return Effect.void
     },

@@ -89,6 +89,11 @@ export class Stepper {
     return (this.#random >>> 8) % length
   }
 
+  /** A fiber may sleep for a part of a millisecond. */
+  #nanos(): bigint {
+    return BigInt(Math.round(this.#now * 1e6))
+  }
+
   readonly #scheduler: Scheduler.Scheduler = {
     executionMode: "async",
     // A fiber that resumes needs two primitives to get back to where it was.
@@ -106,10 +111,10 @@ export class Stepper {
   readonly #clock: Clock.Clock = {
     currentTimeMillisUnsafe: () => this.#now,
     currentTimeMillis: Effect.sync(() => this.#now),
-    currentTimeNanosUnsafe: () => BigInt(this.#now) * 1_000_000n,
-    currentTimeNanos: Effect.sync(() => BigInt(this.#now) * 1_000_000n),
-    monotonicTimeNanosUnsafe: () => BigInt(this.#now) * 1_000_000n,
-    monotonicTimeNanos: Effect.sync(() => BigInt(this.#now) * 1_000_000n),
+    currentTimeNanosUnsafe: () => this.#nanos(),
+    currentTimeNanos: Effect.sync(() => this.#nanos()),
+    monotonicTimeNanosUnsafe: () => this.#nanos(),
+    monotonicTimeNanos: Effect.sync(() => this.#nanos()),
     sleep: (duration) =>
       Effect.callback((resume) => {
         const remove = () => {
