@@ -15,6 +15,11 @@
  * Where the store's new row replaced something, the other processes are told; also
  * of what a load in the background brought.
  *
+ * Memory drops what the store has replaced where it does not keep the new value
+ * itself: because that has been invalidated since, or because the load was interrupted
+ * and nobody knows whether it was stored. So it holds nothing older than the store for
+ * want of an answer.
+ *
  * With `storeWrites: "background"` nobody waits for the store (`PendingWrites`).
  *
  * @since 0.1.0
@@ -187,18 +192,29 @@ const failedToKeep = <K, A>(want: Missing<K>, row: NewRow, error: unknown, now: 
   return { ...want, row, entry, failure: Exit.fail(error) as Exit.Failure<never, unknown> }
 }
 
-const keep = Effect.fnUntraced(function* <K, A, X, E, R>(
-  { onStored, progress, route, self, space }: Load<K, A, X, E, R>,
+/** In one piece but for the store's part: memory and the other processes learn what that did. */
+const keep = <K, A, X, E, R>(
+  load: Load<K, A, X, E, R>,
   loaded: ReadonlyArray<ToKeep<K, A>>,
   startedAt: number,
   loadedAt: number
+): Effect.Effect<ReadonlyArray<KeyText>, X> =>
+  Effect.uninterruptibleMask((restore) => keepWhole(load, loaded, startedAt, loadedAt, restore))
+
+const keepWhole = Effect.fnUntraced(function* <K, A, X, E, R>(
+  load: Load<K, A, X, E, R>,
+  loaded: ReadonlyArray<ToKeep<K, A>>,
+  startedAt: number,
+  loadedAt: number,
+  restore: <B, E2>(effect: Effect.Effect<B, E2>) => Effect.Effect<B, E2>
 ): Effect.fn.Return<ReadonlyArray<KeyText>, X> {
+  const { onStored, route, self, space } = load
   const { counters, fences, namespace, policy } = space
   // The store would refuse it, and those who tell of invalidations may have forgotten one by now.
   if (loaded.length === 0 || loadedAt - startedAt >= Duration.toMillis(self.store.fenceLifetime)) return []
-  const fills = loaded.flatMap((load) => {
-    const isKept = route.keepStore && !fences.isBroken(load.local, load.entry.tags)
-    return isKept && load.fence !== undefined ? [{ ...load.row, fence: load.fence, load }] : []
+  const fills = loaded.flatMap((kept) => {
+    const isStored = route.keepStore && !fences.isBroken(kept.local, kept.entry.tags)
+    return isStored && kept.fence !== undefined ? [{ ...kept.row, fence: kept.fence, kept }] : []
   })
   const inBackground = policy.storeWrites === "background"
   const mark = self.pending.mark()
@@ -210,8 +226,11 @@ const keep = Effect.fnUntraced(function* <K, A, X, E, R>(
           namespace,
           counters,
           []
+        ).pipe(
+          restore,
+          Effect.onInterrupt(() => doubt(load, fills))
         )
-  const outcomes = new Map(fills.map(({ load }, index) => [load, stored[index]]))
+  const outcomes = new Map(fills.map(({ kept }, index) => [kept, stored[index]]))
   const now = yield* Clock.currentTimeMillis
   const vouchedUntil = vouch(space, now, yield* drawFor(space))
   const written = fills.filter((_, index) => stored[index] === true)
@@ -220,34 +239,57 @@ const keep = Effect.fnUntraced(function* <K, A, X, E, R>(
     const invalidation = { _tag: "Keys", namespace: namespace.name, keys } as const
     // The others may hold, or have read again, what these rows have replaced.
     const wasPending = self.pending.settle(invalidation, mark)
-    const replaced = wasPending
-      ? keys
-      : written.filter(({ load }) => load.replaces || progress.reserve.has(load.id)).map(({ key }) => key)
+    const replaced = wasPending ? keys : written.filter(replacing(load)).map(({ key }) => key)
     if (replaced.length > 0) {
       yield* self.bus.publish({ origin: self.id, invalidation: { ...invalidation, keys: replaced } })
     }
   }
-  for (const load of loaded) {
-    const wasStored = outcomes.get(load)
+  for (const kept of loaded) {
+    const wasStored = outcomes.get(kept)
     if (wasStored === false) counters.refused++
     else if (route.keepMemory) {
-      const { entry, failure, fence, row } = load
+      const { entry, failure, fence, row } = kept
       const { data, loadTime, size } = row
       // What is stored later may have been changed later too.
       const unstored = wasStored === true || inBackground ? undefined : fence
       const held = { entry, failure, size, data, loadTime, retryAt: 0, vouchedUntil: undefined, fence: undefined }
-      keepInMemory(space, load, { ...held, unstored }, vouchedUntil, now)
+      // Where it changed once more, what it had replaced is not to stay either.
+      if (wasStored === true && fences.isBroken(kept.local, entry.tags)) space.partition.remove(kept.id, "replaced")
+      keepInMemory(space, kept, { ...held, unstored }, vouchedUntil, now)
     }
   }
   if (!inBackground) return written.map(({ key }) => key)
-  for (const { load, ...row } of fills) {
-    const onRefused = () => forget(space, load.id, { cause: "remote" })
-    const isReplacement = load.replaces || progress.reserve.has(load.id)
+  for (const fill of fills) {
+    const { kept, ...row } = fill
+    const onRefused = () => forget(space, kept.id, { cause: "remote" })
+    const isReplacement = replacing(load)(fill)
     const onEnd = (isStored: boolean) => onStored?.(row.key, isStored)
     self.writes.enqueue({ namespace: namespace.name, row, counters, onRefused, isReplacement, onEnd })
   }
   return fills.map(({ key }) => key)
 })
+
+interface Fill<K> {
+  readonly key: KeyText
+  readonly kept: Missing<K>
+}
+
+/** Which rows take the place of something that others may hold, or may have read again. */
+const replacing =
+  <K, A, X, E, R>({ progress }: Load<K, A, X, E, R>) =>
+  ({ kept }: Fill<K>): boolean =>
+    kept.replaces || progress.reserve.has(kept.id)
+
+/** Nobody is there any more to hear whether the store took them: what they would have replaced is dropped everywhere. */
+const doubt = <K, A, X, E, R>(load: Load<K, A, X, E, R>, fills: ReadonlyArray<Fill<K>>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { route, self, space } = load
+    const replaced = fills.filter(replacing(load))
+    if (replaced.length === 0) return Effect.void
+    if (route.keepMemory) for (const { kept } of replaced) forget(space, kept.id, { cause: "replaced" })
+    const keys = replaced.map(({ key }) => key)
+    return self.bus.publish({ origin: self.id, invalidation: { _tag: "Keys", namespace: space.namespace.name, keys } })
+  })
 
 const rearm = Effect.fnUntraced(function* <K, A, X, E, R>(
   { route, self, space }: Load<K, A, X, E, R>,

@@ -40,7 +40,11 @@ export type Tier = "memory" | "store"
  * @since 0.1.0
  */
 export interface ReadOptions {
-  /** Tiers to leave out, for reading or for keeping or both. Default none. */
+  /**
+   * Tiers to leave out, for reading or for keeping or both. Default none. A tier that is
+   * left out keeps what it has: memory may go on answering with something older than what
+   * such a read gave the store, for as long as it would have without it.
+   */
   readonly skip?: Skip | ReadonlyArray<Skip>
 }
 
@@ -93,7 +97,8 @@ export interface GetOrSetOptions<in out A, in E> extends ReadOptions {
   readonly fallback?: (error: E | CacheError) => A
   /**
    * Runs the loader now, whatever is cached; later callers join this load. Default
-   * false. This is no invalidation: other processes keep what they have in memory.
+   * false. Until it has ended the others are given what was there; of what takes its
+   * place in the store they hear like of any change.
    */
   readonly force?: boolean
 }

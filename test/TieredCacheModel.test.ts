@@ -168,6 +168,31 @@ describe("TieredCache over the memory store", () => {
       deliver,
       get({ keys: [0] })
     ))
+
+  it("a memory that is left alone may go on with what it has", () =>
+    run(
+      set({ space: ages, keys: [0], timeToLive: 10 * minute }),
+      advance(10 * minute),
+      getOrSet({ space: ages, keys: [0], skip: ["memory"] }),
+      getOrSet({ space: ages, keys: [0] })
+    ))
+
+  it("what is revalidated for a bulk read ends in time although that still waits for another key", () =>
+    run(
+      set({ space: ages, keys: [0], timeToLive: 10 * minute }),
+      advance(10 * minute),
+      getOrSet({ space: ages, keys: [0, 1], loader: "later" }),
+      advance(10 * minute)
+    ))
+
+  it("who comes while a failed load re-arms its reserve is told of the failure", () =>
+    run(
+      getOrSet({ space: fails, keys: [0, 1], outcome: "failure", force: true, slow: true }),
+      set({ space: fails, keys: [0] }),
+      deliver,
+      deliver,
+      getOrSet({ space: fails, keys: [0, 1] })
+    ))
 })
 
 const plain = { nodes: 2, leases: false, fine: false, seed: 0 }
@@ -183,6 +208,7 @@ const minute = 60_000
 
 // Namespaces that serve something stale; see `spaces`.
 const ages = 1
+const fails = 2
 const waits = 3
 const writesLater = 6
 

@@ -86,6 +86,8 @@ export interface Value {
   /** When the store took it. */
   stored: number | undefined
   storedAt: number
+  /** Whether it may take it yet: nobody has waited for its answer. */
+  isDoubted: boolean
 }
 
 /** A run of a loader. */
@@ -169,8 +171,8 @@ export const shares = (a: Pick<Running, "keys">, b: Pick<Running, "keys">): bool
 export const covers = ({ keys, operation }: Running, { key, tags }: Value): boolean =>
   keys.includes(key) && (operation._tag !== "InvalidateTags" || tags.some((tag) => operation.tags.includes(tag)))
 
-export const endInStore = ({ stored, storedAt, timeToLive }: Value): number =>
-  stored === undefined ? -Infinity : storedAt + timeToLive
+export const endInStore = ({ isDoubted, stored, storedAt, timeToLive }: Value): number =>
+  isDoubted ? Infinity : stored === undefined ? -Infinity : storedAt + timeToLive
 
 /** Until when it is fresh, wherever it is. */
 export const endOf = (value: Value): number => {

@@ -78,7 +78,7 @@ const judgeValue = (past: Past, running: Running, read: Read, key: string, text:
   const isKeptHere = isKeptThough(source) && source.where === running.where
   const madeSince =
     ((isLoaded ? value.ended : value.stored) ?? 0) > running.began || (isKeptHere && source.ended! > running.began)
-  const isMade = isLoaded ? value.ended !== undefined : value.stored !== undefined || isKeptHere
+  const isMade = isLoaded ? value.ended !== undefined : value.stored !== undefined || value.isDoubted || isKeptHere
   check(isMade, `${text}, which is not made yet`)
   const isToBeKept = (source.operation as Read).keep && source.transaction === undefined
   check(source === running || !isLoaded || isToBeKept, `${text}, which was not to be kept`)
@@ -285,7 +285,10 @@ const judgeLoadFailure = (past: Past, running: Running, failure: unknown): void 
   )
 }
 
-/** The failure of a flight is that of all who are on board, also of those whose key it had found. */
+/**
+ * The failure of a flight is that of all who are on board, also of those whose key it had found,
+ * and who boarded when the loader had failed and the reserve was being re-armed.
+ */
 export const failedMeanwhile = (past: Past, running: Running, isThat: (load: Load) => boolean): boolean =>
   past.loads.some(
     (load) =>
@@ -293,7 +296,19 @@ export const failedMeanwhile = (past: Past, running: Running, isThat: (load: Loa
       load.outcome !== "loadSuccess" &&
       shares(load.source, running) &&
       load.source.where === running.where &&
-      (load.ended ?? 0) > running.began
+      load.ended !== undefined &&
+      (load.ended > running.began || isAboard(past, load, running))
+  )
+
+const isAboard = (past: Past, load: Load, running: Running): boolean =>
+  isTyped(load) &&
+  past.operations.some(
+    (other) =>
+      other.id >= load.source.id &&
+      other.id < running.id &&
+      other.where === running.where &&
+      shares(other, load) &&
+      (other.over ?? Infinity) > running.began
   )
 
 /** Whether it may be told of a failure that was kept. */

@@ -33,11 +33,9 @@ interface Present {
 export class Knowledge {
   readonly past: Past
   readonly #states = new Map<string, State>()
-  readonly #nodes: number
 
-  constructor(past: Past, nodes: number) {
+  constructor(past: Past) {
     this.past = past
-    this.#nodes = nodes
   }
 
   /** Nothing is known of the key any more. */
@@ -104,7 +102,7 @@ export class Knowledge {
     }
     for (const key of keys) {
       const isKnown = (certain || hasFailedItself(running, exit)) && !contended.has(key)
-      this.#states.set(key, isKnown ? this.#after(running, key, before.get(key)!) : { _tag: "Unknown" })
+      this.#states.set(key, isKnown ? this.#after(running, key, before.get(key)!, certain) : { _tag: "Unknown" })
     }
   }
 
@@ -119,7 +117,7 @@ export class Knowledge {
     return this.past.now() < until ? true : undefined
   }
 
-  #after(running: Running, key: string, before: State): State {
+  #after(running: Running, key: string, before: State, hasAnswered: boolean): State {
     const { beganAt, id, operation, values } = running
     const value = values.get(key)
     switch (operation._tag) {
@@ -140,12 +138,13 @@ export class Knowledge {
         if (skipMemory && skipStore) return before
         if (this.past.now() - beganAt > this.past.fenceLifetime - 60_000) return { _tag: "Unknown" }
         if (skipStore) return { _tag: "Unknown" }
-        if (before._tag !== "Unknown" && agingOf(operation).storeWrites === "awaited")
+        // Who fails with one load leaves the others, wherever they are.
+        if (hasAnswered && before._tag !== "Unknown" && agingOf(operation).storeWrites === "awaited")
           check(value.stored !== undefined, `${value.text} is loaded undisturbed, but not stored`)
         if (value.stored === undefined) return { _tag: "Unknown" }
-        // Memories that still hold what a forced load replaced.
-        if (operation.force && (skipMemory || this.#nodes > 1)) return { _tag: "Unknown" }
-        return before._tag === "Unknown" ? before : present(value)
+        if (before._tag === "Unknown") return before
+        // A memory that was left alone may still hold what was replaced.
+        return skipMemory && before._tag === "Present" ? { _tag: "Unknown" } : present(value)
       }
     }
   }

@@ -78,6 +78,7 @@ class Play {
       slowRetries: scenario.slowRetries,
       observer: {
         stored: (namespace, rows) => this.judge(() => this.reference.stored(namespace, rows)),
+        doubted: (namespace, rows) => this.judge(() => this.reference.doubted(namespace, rows)),
         refused: (rows) => {
           for (const { key } of rows) this.log.push(`    refused: ${key}`)
         },

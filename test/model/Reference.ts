@@ -99,7 +99,7 @@ export class Reference implements Past {
     this.leases = options.leases
     this.fenceLifetime = Duration.toMillis(options.fenceLifetime)
     this.waiting = new Waiting(this)
-    this.#known = new Knowledge(this, options.nodes)
+    this.#known = new Knowledge(this)
   }
 
   /** From now on nothing is under way, and the store has been told everything. */
@@ -146,6 +146,7 @@ export class Reference implements Past {
       exit: undefined
     }
     for (const key of keys) if (this.#options.isToChange(key)) running.contended.add(key)
+    for (const { isDoubted, key } of this.values.values()) if (isDoubted) running.contended.add(key)
     for (const other of [...this.running, ...this.#trailing]) {
       for (const key of keys) {
         if (!other.keys.includes(key)) continue
@@ -209,6 +210,10 @@ export class Reference implements Past {
     const { source } = load
     // Who is answered with something stale inside a transaction leaves no load to the background.
     if (source.transaction !== undefined) return true
+    // What a bulk read is given stale is loaded in the background while it waits for its other keys.
+    const { earlyRefresh, staleWhileRevalidate } = agingOf(source.operation)
+    const mayBeBehind = source.keys.length > 1 && (staleWhileRevalidate > 0 || earlyRefresh < 1)
+    if (mayBeBehind && this.now() - source.beganAt >= this.fenceLifetime) return true
     return this.operations.some(
       (other) =>
         other.operation._tag === "Read" &&
@@ -240,6 +245,15 @@ export class Reference implements Past {
       check(isToBeStored, `${value.text} is stored though it was loaded inside a transaction`)
       value.stored = this.#next()
       value.storedAt = this.now()
+    }
+  }
+
+  /** The store was given them, and may take them at any time. */
+  doubted(space: string, rows: ReadonlyArray<NewRow>): void {
+    for (const { data, key } of rows) {
+      const value = this.values.get(JSON.parse(data) as string)
+      check(value !== undefined, `the store is given ${data} for ${key} of ${space}, which nobody made`)
+      value.isDoubted = true
     }
   }
 
@@ -376,8 +390,10 @@ export class Reference implements Past {
     }
     if (inMemory === inStore || this.news === "never") return
     const since = [...this.values.values()].filter((other) => other.key === key && (other.stored ?? 0) > value.stored!)
-    // A forced load is no invalidation: other nodes keep what they have. Nobody tells what a node did last.
-    const isReplaced = since.some(({ source }) => isForced(source.operation) || source.crashed)
+    // A memory that was left alone, or not told: of what a node did last, or had no answer to.
+    const isReplaced = since.some(
+      ({ source: { calls, crashed, operation } }) => crashed || calls > 0 || leavesAlone(operation)
+    )
     check(isReplaced || this.#wasRefused(value), `memory holds ${inMemory}, the store ${inStore}`)
   }
 
@@ -446,7 +462,8 @@ export class Reference implements Past {
       ended: undefined,
       endedAt: -Infinity,
       stored: undefined,
-      storedAt: -Infinity
+      storedAt: -Infinity,
+      isDoubted: false
     }
     this.values.set(text, value)
     source.values.set(key, value)
@@ -476,3 +493,5 @@ export class Reference implements Past {
     }
   }
 }
+
+const leavesAlone = (operation: Operation): boolean => operation._tag === "Read" && operation.skip.includes("memory")

@@ -35,6 +35,8 @@ export const CurrentCaller = Context.Reference<Caller>("test/Caller", { defaultV
 /** What the store did, and on whose behalf it was called. */
 export interface Observer {
   readonly stored: (namespace: string, rows: ReadonlyArray<NewRow>) => void
+  /** Its caller did not wait for what the store made of it. */
+  readonly doubted: (namespace: string, rows: ReadonlyArray<NewRow>) => void
   readonly refused: (rows: ReadonlyArray<NewRow>) => void
   /** The lease was given, or may have been renewed. */
   readonly leased: (namespace: string, keys: ReadonlyArray<string>, owner: string) => void
@@ -192,7 +194,9 @@ export class Wire {
       write: (namespace, rows) =>
         call(
           `write ${show(namespace, rows.map(textOf))}`,
-          noted(store.write(namespace, rows), () => observer?.stored(namespace, rows))
+          noted(store.write(namespace, rows), () => observer?.stored(namespace, rows)).pipe(
+            Effect.onInterrupt(() => Effect.sync(() => observer?.doubted(namespace, rows)))
+          )
         ),
       remove: (namespace, keys, keepsStale) =>
         call(`${verb(keepsStale)} ${show(namespace, keys)}`, store.remove(namespace, keys, keepsStale)),

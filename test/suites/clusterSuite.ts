@@ -163,6 +163,39 @@ export const clusterSuite = (test: Test): void => {
       assert.deepStrictEqual(yield* a.cache.get(ns, "a"), Option.some(3))
     }))
 
+  test("what a load took the place of is gone from both, though its caller left before the store had answered", ({
+    namespace,
+    node
+  }) =>
+    Effect.gen(function* () {
+      const [a, b] = [yield* node(), yield* node()]
+      const ns = namespace({ value: Schema.Int })
+      yield* a.cache.set(ns, "a", 1)
+      yield* b.cache.get(ns, "a")
+      const held = a.hold("fill", "after")
+      const forced = yield* start(a.cache.getOrSet(ns, "a", Effect.succeed(2), { force: true }))
+      yield* held.reached
+      yield* Fiber.interrupt(forced)
+      for (const { cache } of [a, b]) assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.some(2))
+    }))
+
+  test("nor does it come back when the load's own value is invalidated before the store has answered", ({
+    namespace,
+    node
+  }) =>
+    Effect.gen(function* () {
+      const [a, b] = [yield* node(), yield* node()]
+      const ns = namespace({ value: Schema.Int })
+      yield* a.cache.set(ns, "a", 1)
+      const held = a.hold("fill", "after")
+      const forced = yield* start(a.cache.getOrSet(ns, "a", Effect.succeed(2), { force: true, tags: ["t"] }))
+      yield* held.reached
+      yield* b.cache.invalidateTags(ns, ["t"])
+      yield* held.release
+      assert.strictEqual(yield* Fiber.join(forced), 2)
+      for (const { cache } of [a, b]) assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.none())
+    }))
+
   test("C61 a node ignores its own messages", ({ namespace, node }) =>
     Effect.gen(function* () {
       const [a, b] = [yield* node(), yield* node()]
