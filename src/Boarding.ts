@@ -13,7 +13,7 @@
  */
 import { type Context, Effect, Exit, type Fiber, Latch } from "effect"
 import { answerOf, type LoadFlight, patienceOf, type Plan } from "./Answer.ts"
-import { heldIn } from "./Keep.ts"
+import { heldIn } from "./InMemory.ts"
 import { run } from "./Load.ts"
 import type { Wanted } from "./LoadTask.ts"
 import type { KeyId } from "./MemoryCache.ts"

@@ -15,27 +15,29 @@
  * Where the store's new row replaced something, the other processes are told; also
  * of what a load in the background brought.
  *
- * Memory drops what the store has replaced where it does not keep the new value
- * itself: because that has been invalidated since, or because the load was interrupted
- * and nobody knows whether it was stored. So it holds nothing older than the store for
- * want of an answer.
+ * What the store has replaced leaves this process's memory too, and no load that had
+ * read it brings it back: also where the new value is not kept there, because it has been
+ * invalidated since, or because the load ended before the store had answered and nobody
+ * knows whether it was stored (`Unheard`).
  *
  * With `storeWrites: "background"` nobody waits for the store (`PendingWrites`).
  *
  * @since 0.1.0
  */
-import { Cause, Clock, Duration, Effect, Exit, Option, Random } from "effect"
+import { Cause, Clock, Duration, Effect, Exit } from "effect"
 import * as Aging from "./Aging.ts"
 import type { CacheEntry } from "./CacheEntry.ts"
 import { type CacheError, errorOf } from "./CacheError.ts"
 import * as CachePolicy from "./CachePolicy.ts"
 import type { KeyText, NewRow, Rearm } from "./CacheStore.ts"
+import { forget } from "./Forget.ts"
+import { drawFor, keepInMemory, vouch } from "./InMemory.ts"
 import { Loaded } from "./Loaded.ts"
-import type { Fenced, Load, Missing } from "./LoadTask.ts"
-import type { MemoryEntry } from "./MemoryCache.ts"
+import { intact } from "./LocalFence.ts"
+import type { Load, Missing } from "./LoadTask.ts"
 import type { Any } from "./Namespace.ts"
 import type { GetOrSetOptions } from "./Operations.ts"
-import { type CacheParts, forget, type Held, type Landing, lifetimeOf, ownCopy, rowOf, type Space } from "./Space.ts"
+import { type CacheParts, type Held, type Landing, lifetimeOf, ownCopy, rowOf, type Space } from "./Space.ts"
 import * as StoreGuard from "./StoreGuard.ts"
 
 /**
@@ -228,22 +230,11 @@ const keepWhole = Effect.fnUntraced(function* <K, A, X, E, R>(
           []
         ).pipe(
           restore,
-          Effect.onInterrupt(() => doubt(load, fills))
+          Effect.onError(() => doubt(load, fills))
         )
   const outcomes = new Map(fills.map(({ kept }, index) => [kept, stored[index]]))
   const now = yield* Clock.currentTimeMillis
   const vouchedUntil = vouch(space, now, yield* drawFor(space))
-  const written = fills.filter((_, index) => stored[index] === true)
-  if (written.length > 0) {
-    const keys = written.map(({ key }) => key)
-    const invalidation = { _tag: "Keys", namespace: namespace.name, keys } as const
-    // The others may hold, or have read again, what these rows have replaced.
-    const wasPending = self.pending.settle(invalidation, mark)
-    const replaced = wasPending ? keys : written.filter(replacing(load)).map(({ key }) => key)
-    if (replaced.length > 0) {
-      yield* self.bus.publish({ origin: self.id, invalidation: { ...invalidation, keys: replaced } })
-    }
-  }
   for (const kept of loaded) {
     const wasStored = outcomes.get(kept)
     if (wasStored === false) counters.refused++
@@ -253,16 +244,28 @@ const keepWhole = Effect.fnUntraced(function* <K, A, X, E, R>(
       // What is stored later may have been changed later too.
       const unstored = wasStored === true || inBackground ? undefined : fence
       const held = { entry, failure, size, data, loadTime, retryAt: 0, vouchedUntil: undefined, fence: undefined }
-      // Where it changed once more, what it had replaced is not to stay either.
-      if (wasStored === true && fences.isBroken(kept.local, entry.tags)) space.partition.remove(kept.id, "replaced")
-      keepInMemory(space, kept, { ...held, unstored }, vouchedUntil, now)
+      const isIntact = !fences.isBroken(kept.local, entry.tags)
+      // Nor does one who has read what it replaced bring that back.
+      if (wasStored === true && isReplacing(load, kept)) forget(space, kept.id, { cause: "replaced" })
+      if (isIntact) keepInMemory(space, { id: kept.id, local: intact }, { ...held, unstored }, vouchedUntil, now)
+    }
+  }
+  const written = fills.filter((_, index) => stored[index] === true)
+  if (written.length > 0) {
+    const keys = written.map(({ key }) => key)
+    const invalidation = { _tag: "Keys", namespace: namespace.name, keys } as const
+    const wasPending = self.pending.settle(invalidation, mark)
+    self.unheard.settle(namespace.name, keys)
+    // The others may hold, or have read again, what these rows have replaced.
+    const replaced = wasPending ? keys : written.filter(({ kept }) => isReplacing(load, kept)).map(({ key }) => key)
+    if (replaced.length > 0) {
+      yield* self.bus.publish({ origin: self.id, invalidation: { ...invalidation, keys: replaced } })
     }
   }
   if (!inBackground) return written.map(({ key }) => key)
-  for (const fill of fills) {
-    const { kept, ...row } = fill
+  for (const { kept, ...row } of fills) {
     const onRefused = () => forget(space, kept.id, { cause: "remote" })
-    const isReplacement = replacing(load)(fill)
+    const isReplacement = isReplacing(load, kept)
     const onEnd = (isStored: boolean) => onStored?.(row.key, isStored)
     self.writes.enqueue({ namespace: namespace.name, row, counters, onRefused, isReplacement, onEnd })
   }
@@ -274,21 +277,21 @@ interface Fill<K> {
   readonly kept: Missing<K>
 }
 
-/** Which rows take the place of something that others may hold, or may have read again. */
-const replacing =
-  <K, A, X, E, R>({ progress }: Load<K, A, X, E, R>) =>
-  ({ kept }: Fill<K>): boolean =>
-    kept.replaces || progress.reserve.has(kept.id)
+/** Whether it takes the place of something that others may hold, or may have read again. */
+const isReplacing = <K, A, X, E, R>({ progress }: Load<K, A, X, E, R>, { id, replaces }: Missing<K>): boolean =>
+  replaces || progress.reserve.has(id)
 
 /** Nobody is there any more to hear whether the store took them: what they would have replaced is dropped everywhere. */
 const doubt = <K, A, X, E, R>(load: Load<K, A, X, E, R>, fills: ReadonlyArray<Fill<K>>): Effect.Effect<void> =>
-  Effect.suspend(() => {
+  Effect.clockWith((clock) => {
     const { route, self, space } = load
-    const replaced = fills.filter(replacing(load))
+    const replaced = fills.filter(({ kept }) => isReplacing(load, kept))
     if (replaced.length === 0) return Effect.void
     if (route.keepMemory) for (const { kept } of replaced) forget(space, kept.id, { cause: "replaced" })
+    const { name: namespace } = space.namespace
     const keys = replaced.map(({ key }) => key)
-    return self.bus.publish({ origin: self.id, invalidation: { _tag: "Keys", namespace: space.namespace.name, keys } })
+    if (route.keepMemory) self.unheard.add(namespace, keys, clock.currentTimeMillisUnsafe())
+    return self.bus.publish({ origin: self.id, invalidation: { _tag: "Keys", namespace, keys } })
   })
 
 const rearm = Effect.fnUntraced(function* <K, A, X, E, R>(
@@ -321,98 +324,6 @@ const rearm = Effect.fnUntraced(function* <K, A, X, E, R>(
     )
   }
 })
-
-/**
- * Chance, from 0 up to but not including 1, where the policy has a use for it: a
- * seeded `Random` of the caller's is not drawn from for nothing.
- *
- * @category constructors
- * @since 0.1.0
- */
-export const drawFor = <K, A>({ policy }: Pick<Space<K, A>, "policy">): Effect.Effect<number> =>
-  policy.jitter > 0 ? Random.next : Effect.succeed(0)
-
-/**
- * Until when memory vouches for what it takes now.
- *
- * @category conversions
- * @since 0.1.0
- */
-export const vouch = <K, A>({ policy }: Space<K, A>, now: number, draw: number): number =>
-  now + CachePolicy.jittered(policy.memoryTimeToLive, policy.jitter, draw)
-
-/**
- * Puts an entry, or a failure, into memory if the local fence holds. Memory
- * answers with it while it is fresh and vouched for, and holds it on as a reserve
- * for as long as it may be served stale.
- *
- * @category running
- * @since 0.1.0
- */
-export const keepInMemory = <K, A>(
-  { fences, namespace, partition, policy }: Space<K, A>,
-  { id, local }: Pick<Fenced<K>, "id" | "local">,
-  { data, entry, failure, loadTime, retryAt, size, unstored }: Held<A>,
-  vouchedUntil: number,
-  now: number
-): void => {
-  const { createdAt, expiresAt: freshUntil, staleUntil, tags, validators } = entry
-  if (fences.isBroken(local, tags)) return
-  const isFreshUntil = Math.min(freshUntil, vouchedUntil)
-  partition.put(
-    id,
-    {
-      // Where every reader is given a copy, this is what it is made of; see `heldIn`.
-      value: namespace.copies ? (data as A) : entry.value,
-      createdAt,
-      freshUntil,
-      vouchedUntil,
-      expiresAt: staleUntil > freshUntil && policy.memoryTimeToLive > 0 ? staleUntil : isFreshUntil,
-      hitUntil:
-        namespace.copies && failure === undefined
-          ? -Infinity
-          : Math.min(isFreshUntil, Math.max(retryAt, Aging.firstDue(entry, loadTime, policy))),
-      size,
-      tags,
-      details: { failure, retryAt, loadTime, validators, unstored }
-    },
-    now
-  )
-}
-
-/**
- * What memory holds under an entry of its own; undefined if that no longer decodes.
- *
- * @category conversions
- * @since 0.1.0
- */
-export const heldIn = <K, A>({ namespace }: Space<K, A>, entry: MemoryEntry<A>): Held<A> | undefined => {
-  const { createdAt, details, freshUntil, size, tags, vouchedUntil } = entry
-  const { failure, loadTime = 0, retryAt = 0, unstored, validators = {} } = details
-  const data = namespace.copies && failure === undefined ? (entry.value as string) : undefined
-  const copy = data === undefined ? undefined : namespace.values.decode(data)
-  if (copy !== undefined && Option.isNone(copy)) return undefined
-  return {
-    entry: {
-      value: copy === undefined ? entry.value : copy.value,
-      origin: "memory",
-      freshness: "fresh",
-      createdAt,
-      expiresAt: freshUntil,
-      staleUntil: Math.max(entry.expiresAt, freshUntil),
-      tags,
-      validators
-    },
-    failure,
-    size,
-    data,
-    loadTime,
-    retryAt,
-    vouchedUntil,
-    fence: undefined,
-    unstored
-  }
-}
 
 /**
  * Counts a value that is served and not kept, and says so in the log, once per

@@ -13,7 +13,8 @@
  * has what it should not: it is told again in the background until it has heard,
  * and until then this process does not believe it (`PendingInvalidations`). A
  * `set` that failed is an error to its caller too, but memory keeps the value
- * unless the namespace chose `onStoreFailure: "fail"`.
+ * unless the namespace chose `onStoreFailure: "fail"`. Where it does not, nor where the
+ * `set` was interrupted, the store may take it late (`Unheard`).
  *
  * **Inside a transaction** that the store joins, the second step waits for the
  * commit, and does not happen if the transaction is rolled back. A value that was
@@ -33,22 +34,14 @@ import type { CacheEntry } from "./CacheEntry.ts"
 import { CacheError } from "./CacheError.ts"
 import type { KeyText, NewRow } from "./CacheStore.ts"
 import * as Glob from "./Glob.ts"
+import { forget, forgetAll, forgetMatching, forgetTagged, type Forgetting } from "./Forget.ts"
+import { drawFor, keepInMemory, vouch } from "./InMemory.ts"
 import type { Invalidation, InvalidationMessage } from "./InvalidationBus.ts"
-import { drawFor, keepInMemory, vouch } from "./Keep.ts"
 import { intact, type LocalFence } from "./LocalFence.ts"
 import type { KeyId } from "./MemoryCache.ts"
 import type { Any } from "./Namespace.ts"
 import type { SetOptions } from "./Operations.ts"
-import {
-  type CacheParts,
-  forget,
-  forgetAll,
-  forgetMatching,
-  forgetTagged,
-  type Forgetting,
-  rowOf,
-  type Space
-} from "./Space.ts"
+import { type CacheParts, rowOf, type Space } from "./Space.ts"
 
 /**
  * Stores values in both tiers; of a key that repeats, the last.
@@ -142,6 +135,7 @@ const write = <K, A>(self: CacheParts, space: Space<K, A>, writes: ReadonlyArray
         )
       })
       const changed: Invalidation = { _tag: "Keys", namespace, keys: rows.map(({ key }) => key) }
+      if (!isKept) self.unheard.add(namespace, changed.keys, now)
       // Memory has the new value now; what the store may still have is wrong.
       return { changed, isLost: isKept && Exit.isFailure(exit) }
     }).pipe(
@@ -335,7 +329,10 @@ const changing = <A>(
       Effect.flatMap(Clock.currentTimeMillis, (now) => {
         const { changed, isLost } = inMemory(exit, now)
         if (isLost) self.pending.add(changed)
-        else if (Exit.isSuccess(exit)) self.pending.settle(changed, mark)
+        else if (Exit.isSuccess(exit)) {
+          self.pending.settle(changed, mark)
+          if (changed._tag === "Keys") self.unheard.settle(changed.namespace, changed.keys)
+        }
         return self.bus.publish({ origin: self.id, invalidation: changed })
       })
     return self.store.inTransaction(caller.context)

@@ -42,7 +42,7 @@ import { type AnyReadOptions, fallbackFor, handOut, type Plan } from "./Answer.t
 import { boardFlights, refresh } from "./Boarding.ts"
 import type { CacheEntry } from "./CacheEntry.ts"
 import { CacheError, errorOf } from "./CacheError.ts"
-import { heldIn } from "./Keep.ts"
+import { heldIn } from "./InMemory.ts"
 import type { Wanted } from "./LoadTask.ts"
 import type { KeyId, MemoryEntry } from "./MemoryCache.ts"
 import type { CacheFailure, Namespace } from "./Namespace.ts"

@@ -30,6 +30,7 @@ import * as Read from "./Read.ts"
 import { type CacheParts, Spaces } from "./Space.ts"
 import * as StoreGuard from "./StoreGuard.ts"
 import { Surroundings } from "./Surroundings.ts"
+import { Unheard } from "./Unheard.ts"
 
 const keysOf = <K, A>(
   self: CacheParts,
@@ -71,6 +72,7 @@ const make = Effect.gen(function* () {
     maxKeys: config.store.maxPendingInvalidations,
     onDone: (invalidation) => bus.publish({ origin: id, invalidation })
   })
+  const unheard = new Unheard(Duration.toMillis(store.fenceLifetime))
   const writes = yield* PendingWrites.make({
     store,
     maxRows: config.store.maxPendingWrites,
@@ -85,6 +87,7 @@ const make = Effect.gen(function* () {
     store,
     bus,
     pending,
+    unheard,
     writes,
     leases,
     background,
@@ -98,7 +101,8 @@ const make = Effect.gen(function* () {
   }
   yield* bus.subscribe(
     (message) => {
-      if (message.origin !== id) Mutation.receive(self, message, clock.currentTimeMillisUnsafe())
+      const now = clock.currentTimeMillisUnsafe()
+      if (message.origin !== id || unheard.concerns(message.invalidation, now)) Mutation.receive(self, message, now)
     },
     (released) => leases.wake(released)
   )

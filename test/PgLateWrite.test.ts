@@ -5,11 +5,17 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer } from "effect"
-import type { CacheStore } from "../src/CacheStore.ts"
+import { Context, Deferred, Effect, Fiber, Layer, Schedule, Schema } from "effect"
+import { CacheConfig } from "../src/CacheConfig.ts"
+import type { CacheError } from "../src/CacheError.ts"
+import { CacheStore } from "../src/CacheStore.ts"
+import { MemoryCache } from "../src/MemoryCache.ts"
+import * as Namespace from "../src/Namespace.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
+import * as PgInvalidationBus from "../src/postgres/PgInvalidationBus.ts"
 import * as PgMigrations from "../src/postgres/PgMigrations.ts"
 import type { NewRow } from "../src/StoredRow.ts"
+import { TieredCache } from "../src/TieredCache.ts"
 import { Database } from "./support/Database.ts"
 
 const Postgres = PgMigrations.layer.pipe(Layer.provideMerge(Database.layer()))
@@ -31,7 +37,7 @@ const row = (key: string, data: string): NewRow => ({
 const process = Effect.gen(function* () {
   const client = yield* PgClient.PgClient
   let held: Record<"reached" | "sent" | "done", Deferred.Deferred<void>> | undefined
-  const late = new Proxy(client.withoutTransforms(), {
+  const holding = new Proxy(client.withoutTransforms(), {
     get: (sql, name) => (name === "unsafe" ? unsafe : Reflect.get(sql, name))
   })
   const unsafe = <A extends object>(text: string, parameters?: ReadonlyArray<unknown>) => {
@@ -48,11 +54,13 @@ const process = Effect.gen(function* () {
     )
   }
   const through = new Proxy(client, {
-    get: (target, name) => (name === "withoutTransforms" ? () => late : Reflect.get(target, name))
+    get: (target, name) => (name === "withoutTransforms" ? () => holding : Reflect.get(target, name))
   })
   const store = yield* PgCacheStore.make().pipe(Effect.provideService(PgClient.PgClient, through))
   /** Issues a write, gives it up, does something else, and only then lets the write reach the server. */
   const overtaken = (namespace: string, rows: ReadonlyArray<NewRow>, meanwhile: Effect.Effect<unknown, unknown>) =>
+    late(store.write(namespace, rows), meanwhile)
+  const late = <A, E, B, E2>(writing: Effect.Effect<A, E>, meanwhile: Effect.Effect<B, E2>) =>
     Effect.gen(function* () {
       const [reached, sent, done] = [
         yield* Deferred.make<void>(),
@@ -60,20 +68,36 @@ const process = Effect.gen(function* () {
         yield* Deferred.make<void>()
       ]
       held = { reached, sent, done }
-      const write = yield* Effect.forkChild(store.write(namespace, rows))
+      const write = yield* Effect.forkChild(writing)
       yield* Deferred.await(reached)
       yield* Fiber.interrupt(write)
-      yield* meanwhile
+      const answer = yield* meanwhile
       yield* Deferred.succeed(sent, undefined)
       yield* Deferred.await(done)
+      return answer
     })
-  return { store, overtaken }
+  return { late, overtaken, store }
 })
+
+/** The same as a cache with a bus of its own. */
+const cached = Effect.gen(function* () {
+  const { late, store } = yield* process
+  const parts = Layer.mergeAll(
+    Layer.succeed(CacheStore, store),
+    PgInvalidationBus.layerWith({ listen: false, pollInterval: "10 millis" }),
+    Layer.sync(MemoryCache, () => MemoryCache.make({ maxEntries: 100, maxSize: 1_000_000 })),
+    CacheConfig.layerOf({ policy: { leaseDuration: 0 } })
+  )
+  const context = yield* Layer.build(Layer.fresh(TieredCache.layerParts.pipe(Layer.provide(parts))))
+  return { cache: Context.get(context, TieredCache), late }
+})
+
+const Values = Namespace.make("values", { value: Schema.String })
 
 const dataOf = (store: CacheStore["Service"], namespace: string, keys: ReadonlyArray<string>) =>
   Effect.map(store.read(namespace, keys), (rows) => rows.map((row) => (row._tag === "Row" ? row.data : undefined)))
 
-layer(Postgres, { timeout: "60 seconds" })("A write that is carried out late", (it) => {
+layer(Postgres, { excludeTestServices: true, timeout: "60 seconds" })("A write that is carried out late", (it) => {
   it.effect("undoes no removal, no write and no clear that its process sent after it", () =>
     Effect.gen(function* () {
       const { overtaken, store } = yield* process
@@ -127,4 +151,23 @@ layer(Postgres, { timeout: "60 seconds" })("A write that is carried out late", (
       }
     })
   )
+
+  const givenUp: Record<string, (cache: TieredCache["Service"]) => Effect.Effect<unknown, CacheError>> = {
+    set: (cache) => cache.set(Values, "k", "new"),
+    "forced load": (cache) => cache.getOrSet(Values, "k", Effect.succeed("new"), { force: true })
+  }
+  for (const [name, writing] of Object.entries(givenUp)) {
+    it.effect(`leaves nothing older in memory, that of its own process included: a ${name}`, () =>
+      Effect.gen(function* () {
+        const [a, b] = [yield* cached, yield* cached]
+        yield* a.cache.set(Values, "k", "old")
+        const again = Effect.forEach([a, b], ({ cache }) => cache.getOrSet(Values, "k", Effect.die("not to be run")))
+        assert.deepStrictEqual(yield* a.late(writing(a.cache), again), ["old", "old"])
+        yield* Effect.repeat(again, {
+          until: (values) => values.every((value) => value === "new"),
+          schedule: Schedule.spaced("5 millis")
+        }).pipe(Effect.timeout("10 seconds"))
+      }).pipe(Effect.scoped)
+    )
+  }
 })

@@ -196,6 +196,25 @@ export const clusterSuite = (test: Test): void => {
       for (const { cache } of [a, b]) assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.none())
     }))
 
+  test("nor does a read bring it back that had its answer from the store before", ({ namespace, node }) =>
+    Effect.gen(function* () {
+      const { cache, hold, memory } = yield* node()
+      const ns = namespace({ value: Schema.Int })
+      yield* cache.set(ns, "a", 1)
+      memory.partition(ns.name).clear("size")
+      const { began, end, loader } = controlled<number>()
+      const forced = yield* start(cache.getOrSet(ns, "a", loader, { force: true }))
+      yield* began
+      const held = hold("read", "after")
+      const read = yield* start(cache.get(ns, "a", { skip: "storeReadWhenStale" }))
+      yield* held.reached
+      yield* end(Exit.succeed(2))
+      assert.strictEqual(yield* Fiber.join(forced), 2)
+      yield* held.release
+      assert.deepStrictEqual(yield* Fiber.join(read), Option.some(1))
+      assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.some(2))
+    }))
+
   test("C61 a node ignores its own messages", ({ namespace, node }) =>
     Effect.gen(function* () {
       const [a, b] = [yield* node(), yield* node()]
