@@ -15,7 +15,8 @@ import { play, type Stage } from "./model/Play.ts"
 import { scenario } from "./model/Scenario.ts"
 import { Database } from "./support/Database.ts"
 
-const maxConnections = 6
+/** More than a play has statements under way: one that waits for another in the client is not seen to wait. */
+const maxConnections = 24
 
 const Postgres = PgCacheStore.layer.pipe(
   Layer.provideMerge(PgMigrations.layer),
