@@ -158,7 +158,9 @@ const changesOver = (past: Past, running: Running, read: Read, value: Value, ent
     const isOwn = transaction !== undefined && source.transaction === transaction
     const isInside = transaction === undefined || isOwn || running.transaction === transaction
     const since = isInside ? change.began : (transaction.committing ?? Infinity)
-    const made = isLoaded ? began : isOwn ? source.began : (source.ended ?? Infinity)
+    // What nobody waited for may be done after what was under way then, too.
+    const ended = value.isDoubted && change.began < (source.ended ?? Infinity) ? Infinity : (source.ended ?? Infinity)
+    const made = isLoaded ? began : isOwn ? source.began : ended
     return made < since && mustKnow(past, running, read, value, change, entry)
   })
 }
