@@ -17,8 +17,8 @@
  *
  * What the store has replaced leaves this process's memory too, and no load that had
  * read it brings it back: also where the new value is not kept there, because it has been
- * invalidated since, or because the load ended before the store had answered and nobody
- * knows whether it was stored (`Unheard`).
+ * invalidated since. Where the load ended before the store had answered, and nobody knows
+ * whether it was stored, it becomes stale (`Unheard`).
  *
  * With `storeWrites: "background"` nobody waits for the store (`PendingWrites`).
  *
@@ -281,17 +281,20 @@ interface Fill<K> {
 const isReplacing = <K, A, X, E, R>({ progress }: Load<K, A, X, E, R>, { id, replaces }: Missing<K>): boolean =>
   replaces || progress.reserve.has(id)
 
-/** Nobody is there any more to hear whether the store took them: what they would have replaced is dropped everywhere. */
+/** Nobody has heard whether the store took them: what they may have replaced is stale from now on, here and elsewhere. */
 const doubt = <K, A, X, E, R>(load: Load<K, A, X, E, R>, fills: ReadonlyArray<Fill<K>>): Effect.Effect<void> =>
   Effect.clockWith((clock) => {
     const { route, self, space } = load
     const replaced = fills.filter(({ kept }) => isReplacing(load, kept))
     if (replaced.length === 0) return Effect.void
-    if (route.keepMemory) for (const { kept } of replaced) forget(space, kept.id, { cause: "replaced" })
+    const staleSince = clock.currentTimeMillisUnsafe()
     const { name: namespace } = space.namespace
     const keys = replaced.map(({ key }) => key)
-    if (route.keepMemory) self.unheard.add(namespace, keys, clock.currentTimeMillisUnsafe())
-    return self.bus.publish({ origin: self.id, invalidation: { _tag: "Keys", namespace, keys } })
+    if (route.keepMemory) {
+      for (const { kept } of replaced) forget(space, kept.id, { cause: "replaced", staleSince })
+      self.unheard.add(namespace, keys, staleSince)
+    }
+    return self.bus.publish({ origin: self.id, invalidation: { _tag: "Keys", namespace, keys, keepsStale: true } })
   })
 
 const rearm = Effect.fnUntraced(function* <K, A, X, E, R>(

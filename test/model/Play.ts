@@ -7,6 +7,7 @@ import type { CacheStats } from "../../src/CacheStats.ts"
 import type { CacheStore } from "../../src/CacheStore.ts"
 import { callOf, type Surroundings } from "./Calls.ts"
 import { type Command, type Operation, type Read, type Scenario, show, withoutLoader } from "./Command.ts"
+import { judgeMemory, statsOf } from "./End.ts"
 import { nameIn, type Running, type Transacting } from "./History.ts"
 import { type Answer, Reference } from "./Reference.ts"
 import { type Key, memoryTimeToLive, spaces } from "./Spaces.ts"
@@ -371,7 +372,7 @@ class Play {
             if (held === undefined || held.details.failure !== undefined) continue
             if (this.stepper.now >= Math.min(held.freshUntil, held.vouchedUntil)) continue
             const name = JSON.stringify([namespace.name, key])
-            this.judge(() => this.reference.judgeMemory(name, held.value, inStore), `node ${node} in the end`)
+            this.judge(() => judgeMemory(this.reference, name, held.value, inStore), `node ${node} in the end`)
           }
         }
       }
@@ -394,7 +395,8 @@ class Play {
         if (store.requests !== store.hits + store.misses) fail("store lookups")
         if (loads !== loadSuccess + loadFailure + loadInterrupted) fail("loads")
         if (!exact) continue
-        const expected = this.reference.statsOf(
+        const expected = statsOf(
+          this.reference,
           (running) => running.where === where && running.operation.space === index
         )
         for (const [counter, count] of Object.entries(expected)) {
