@@ -898,6 +898,34 @@ layer(Postgres, { timeout: "60 seconds" })("PgSweeper", (it) => {
       assert.strictEqual(yield* other.sweep(10), 2)
     })
   )
+
+  it.effect("tries again when it was the victim of a deadlock, as with a migration", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const other = yield* elsewhere
+      const lock = (table: string) => sql`lock table ${sql(table)} in access exclusive mode`
+      yield* sql
+        .withTransaction(
+          Effect.gen(function* () {
+            // It finds the deadlock that this one waits in.
+            yield* sql`set local deadlock_timeout = '1 min'`
+            yield* lock("cache_log")
+            const sweep = yield* Effect.forkChild(other.sweep(1), { startImmediately: true })
+            yield* Effect.repeat(
+              sql<{ count: number }>`
+              select count(*)::int4 as count
+              from pg_locks
+              where database = (select oid from pg_database where datname = current_database()) and not granted
+            `,
+              { until: ([waiting]) => waiting!.count > 0 }
+            )
+            yield* lock("cache_log_horizon")
+            return sweep
+          })
+        )
+        .pipe(Effect.flatMap(Fiber.join))
+    })
+  )
 })
 
 const sweeping = (sweep: (limit: number) => Effect.Effect<number, CacheError>) =>

@@ -57,7 +57,7 @@ import * as PgRemovals from "./PgRemovals.ts"
 import * as PgRows from "./PgRows.ts"
 import * as PgSweeper from "./PgSweeper.ts"
 import * as PgWrites from "./PgWrites.ts"
-import { isInTransaction, nothingSeen, type Store, unavailable } from "./PgStatement.ts"
+import { isInTransaction, nothingSeen, outwait, type Store, unavailable } from "./PgStatement.ts"
 
 /**
  * How the store is set up. What a load brings that took longer than `fenceLifetime`
@@ -111,7 +111,10 @@ export const make = (options?: Options): Effect.Effect<CacheStore["Service"], ne
       release: (namespace, keys, owner) => PgLease.release(self, namespace, keys, owner),
       touch: (namespace, uses) => PgNotes.touch(self, namespace, uses),
       scan: (namespace) => PgRows.scan(self, namespace),
-      sweep: (limit) => Effect.mapError(sweep(limit), unavailable("sweep")),
+      sweep: (limit) =>
+        Effect.withFiber(({ context }) =>
+          Effect.mapError(outwait(isInTransaction(sql, context))(sweep(limit)), unavailable("sweep"))
+        ),
       ping: sql`select 1`.pipe(Effect.asVoid, Effect.mapError(unavailable("answer")))
     }
   })

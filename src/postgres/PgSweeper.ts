@@ -9,6 +9,9 @@
  * own, and remembers in memory how far it came. It skips rows that are locked, and
  * leaves the work to another process that is sweeping at this moment.
  *
+ * A statement that is the victim of a deadlock, as with a migration that changes the same
+ * tables in another order, is tried again.
+ *
  * One call looks at half a gigabyte of rows at most; a larger table takes several.
  *
  * **Bounds.** How many rows there are and what they take is estimated from a sample
@@ -29,6 +32,7 @@
 import { type PgClient, PgTypes } from "@effect/sql-pg"
 import { Cause, Duration, Effect, Layer } from "effect"
 import type { SqlError } from "effect/sql"
+import { problemOf } from "../CacheError.ts"
 import { CacheStore } from "../CacheStore.ts"
 
 /**
@@ -121,12 +125,10 @@ const sweepForever = Effect.fnUntraced(function* (
     yield* Effect.sleep(interval)
     const exit = yield* Effect.exit(sweepAll(store, limit))
     if (exit._tag === "Failure" && !isOutage) {
-      yield* Effect.logWarning(
-        "the cache's store cannot be swept now; it will be tried again",
-        Cause.squash(exit.cause)
-      )
+      const problem = problemOf(Cause.squash(exit.cause))
+      yield* Effect.logWarning(`cache: the store cannot be swept now; it will be tried again: ${problem}`)
     }
-    if (exit._tag === "Success" && isOutage) yield* Effect.logInfo("the cache's store is being swept again")
+    if (exit._tag === "Success" && isOutage) yield* Effect.logInfo("cache: the store is being swept again")
     isOutage = exit._tag === "Failure"
   }
 })

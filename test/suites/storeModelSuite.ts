@@ -4,6 +4,8 @@
  * when each key, tag and namespace last changed, is all that it goes by.
  *
  * Where the promises leave the store a choice, it takes what the store has chosen.
+ *
+ * `FC_RUNS`, `FC_SEED` and `FC_PATH` are as in `TieredCacheModel.test.ts`.
  */
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
@@ -22,6 +24,10 @@ import {
   sweepAll
 } from "./storeRows.ts"
 
+const { FC_PATH, FC_RUNS = "1500", FC_SEED } = process.env
+
+const replay = FC_SEED === undefined ? {} : { seed: Number(FC_SEED), path: FC_PATH ?? "", endOnFailure: true }
+
 export const modelSuite = <R>(test: StoreTest<R>, advance: Advance<R>): void =>
   test("random calls are answered as a reference that remembers every change answers them", (store) =>
     Effect.gen(function* () {
@@ -35,7 +41,7 @@ export const modelSuite = <R>(test: StoreTest<R>, advance: Advance<R>): void =>
           fc.asyncProperty(fc.array(call, { minLength: 5, maxLength: 40, size: "max" }), (calls) =>
             run(play(store, advance, calls))
           ),
-          { numRuns: 60 }
+          { numRuns: Math.ceil(Number(FC_RUNS) / 25), ...replay }
         )
       )
     }))
