@@ -37,11 +37,12 @@ export const judgeMemory = (past: Past, key: string, inMemory: string, inStore: 
 const wasRefused = (past: Past, value: Value): boolean => {
   const { source } = value
   return past.operations.some(
-    ({ began, ended, keys, operation }) =>
+    ({ began, ended, keys, operation, transaction }) =>
       operation._tag === "InvalidateTags" &&
       keys.includes(value.key) &&
       (ended ?? Infinity) > source.began &&
-      began < Math.max(source.over ?? Infinity, value.stored!)
+      // To the store it is as old as its transaction.
+      (transaction?.began ?? began) < Math.max(source.over ?? Infinity, value.stored!)
   )
 }
 

@@ -102,7 +102,10 @@ export class Knowledge {
     }
     for (const key of keys) {
       const isKnown = (certain || hasFailedItself(running, exit)) && !contended.has(key)
-      this.#states.set(key, isKnown ? this.#after(running, key, before.get(key)!, certain) : { _tag: "Unknown" })
+      // Who fails with one load leaves the others; and a row that a transaction holds keeps out those it is stored with.
+      const isUndisturbed = certain && contended.size === 0
+      const after = isKnown ? this.#after(running, key, before.get(key)!, isUndisturbed) : { _tag: "Unknown" as const }
+      this.#states.set(key, after)
     }
   }
 
@@ -117,7 +120,7 @@ export class Knowledge {
     return this.past.now() < until ? true : undefined
   }
 
-  #after(running: Running, key: string, before: State, hasAnswered: boolean): State {
+  #after(running: Running, key: string, before: State, isUndisturbed: boolean): State {
     const { beganAt, id, operation, values } = running
     const value = values.get(key)
     switch (operation._tag) {
@@ -138,8 +141,7 @@ export class Knowledge {
         if (skipMemory && skipStore) return before
         if (this.past.now() - beganAt > this.past.fenceLifetime - 60_000) return { _tag: "Unknown" }
         if (skipStore) return { _tag: "Unknown" }
-        // Who fails with one load leaves the others, wherever they are.
-        if (hasAnswered && before._tag !== "Unknown" && agingOf(operation).storeWrites === "awaited")
+        if (isUndisturbed && before._tag !== "Unknown" && agingOf(operation).storeWrites === "awaited")
           check(value.stored !== undefined, `${value.text} is loaded undisturbed, but not stored`)
         if (value.stored === undefined) return { _tag: "Unknown" }
         if (before._tag === "Unknown") return before

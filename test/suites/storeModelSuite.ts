@@ -120,8 +120,10 @@ class Cell {
   /** The tags that the key had until it was last written: whether it still has them is the store's affair. */
   formerTags: ReadonlyArray<string> = []
   changed = 0
-  changedAt = 0
   maybeChanged = 0
+  /** When its row was written, and whether a change of many keys at once has covered it since. */
+  writtenAt = 0
+  isCovered = false
   lease: { readonly owner: string; readonly until: number; readonly isCertain: boolean } | undefined
   fences: ReadonlyArray<SeenFence> = []
 
@@ -181,7 +183,7 @@ class Reference {
       accessCount: 0
     }
     cell.formerTags = isFill ? [...cell.formerTags, ...tags] : tags
-    this.#change(cell)
+    this.#write(cell)
   }
 
   /** Says what was there. */
@@ -192,6 +194,13 @@ class Reference {
         ? { ...entry, expiresAt: Math.min(entry.expiresAt, this.time), retryAt: 0 }
         : undefined
     this.#change(cell)
+    return entry
+  }
+
+  /** The same for a key that is named. */
+  removeKey(cell: Cell, keepsStale: boolean): Entry | undefined {
+    const entry = this.remove(cell, keepsStale)
+    this.#write(cell)
     return entry
   }
 
@@ -221,8 +230,8 @@ class Reference {
   /** A fence that has seen a row which is swept is like one that has seen an older one: whoever asks looks again. */
   sweep() {
     for (const cell of this.#cells.flatMap((cells) => [...cells.values()])) {
-      const goneAt = Math.max(cell.changedAt, cell.entry?.staleUntil ?? 0)
-      if (goneAt + fenceLifetime - drift <= this.time) cell.maybeChanged = ++this.tick
+      const isOld = cell.isCovered || cell.writtenAt + fenceLifetime - drift <= this.time
+      if (isOld && this.live(cell) === undefined) cell.maybeChanged = ++this.tick
     }
   }
 
@@ -230,9 +239,15 @@ class Reference {
     return lease !== undefined && lease.until > this.time ? lease : undefined
   }
 
+  #write(cell: Cell) {
+    this.#change(cell)
+    cell.writtenAt = this.time
+    cell.isCovered = false
+  }
+
   #change(cell: Cell) {
     cell.changed = ++this.tick
-    cell.changedAt = this.time
+    cell.isCovered = true
     cell.lease = undefined
   }
 }
@@ -315,7 +330,7 @@ const make = <R>(store: Store, advance: Advance<R>, reference: Reference, call: 
         assert.deepStrictEqual(
           removed,
           reference.cells(call.ns, call.keys).map((cell) => {
-            const entry = reference.remove(cell, call.keepsStale)
+            const entry = reference.removeKey(cell, call.keepsStale)
             return entry !== undefined && (!call.keepsStale || entry.expiresAt > time)
           })
         )
