@@ -252,7 +252,7 @@ export interface CacheParts {
   readonly id: string
   readonly store: StoreGuard
   readonly bus: InvalidationBus["Service"]
-  /** What the store could not be told, and what it is to be told later. */
+  /** What the store could not be told, what it was told and nobody heard the end of, and what it is to be told later. */
   readonly pending: PendingInvalidations
   readonly unheard: Unheard
   readonly writes: PendingWrites

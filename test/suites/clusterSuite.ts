@@ -215,6 +215,26 @@ export const clusterSuite = (test: Test): void => {
       assert.deepStrictEqual(yield* cache.get(ns, "a"), Option.some(2))
     }))
 
+  const replacements: Record<string, Removal> = {
+    set: (cache, ns) => cache.set(ns, "a", 2),
+    "forced load": (cache, ns) => cache.getOrSet(ns, "a", Effect.succeed(2), { force: true })
+  }
+  for (const [name, replace] of Object.entries(replacements)) {
+    test(`a ${name} that follows one that was given up stays in memory`, ({ namespace, node }) =>
+      Effect.gen(function* () {
+        const { cache, hold } = yield* node()
+        const ns = namespace({ value: Schema.Int })
+        yield* cache.set(ns, "a", 1)
+        const held = hold(name === "set" ? "write" : "fill", "before")
+        const first = yield* start(replace(cache, ns))
+        yield* held.reached
+        yield* Fiber.interrupt(first)
+        yield* replace(cache, ns)
+        const again = yield* cache.getOrSetEntry(ns, "a", Effect.die("not to be run"))
+        assert.strictEqual(again.origin, "memory")
+      }))
+  }
+
   test("C61 a node ignores its own messages", ({ namespace, node }) =>
     Effect.gen(function* () {
       const [a, b] = [yield* node(), yield* node()]
