@@ -5,8 +5,7 @@ import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
 import { CacheStore } from "../src/CacheStore.ts"
 import { Leases } from "../src/Leases.ts"
-import { bothTiers, type CacheNode, inWorld, start, type World } from "./suites/cacheNode.ts"
-import { turn } from "./suites/timeoutSuite.ts"
+import { bothTiers, type CacheNode, inWorld, start, turn, type World } from "./suites/cacheNode.ts"
 
 const keys = ["a", "b", "c"]
 

@@ -5,7 +5,7 @@
 import { Effect, Stream } from "effect"
 import { CacheError, StoreUnavailable } from "../../src/CacheError.ts"
 import type { CacheStore } from "../../src/CacheStore.ts"
-import type { Operation } from "./cacheNode.ts"
+import { around, type Operation } from "./cacheNode.ts"
 
 /**
  * `late`: does what it was asked, and does not answer. `fails late`: fails when
@@ -47,7 +47,7 @@ const everything: ReadonlyArray<Target> = [
 
 export const breakable = (store: CacheStore["Service"]): BrokenStore => {
   const faults = new Map<Target, Fault>()
-  const around = <A>(operation: Target, call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
+  const broken = <A>(operation: Target, call: Effect.Effect<A, CacheError>): Effect.Effect<A, CacheError> =>
     Effect.suspend(() => {
       switch (faults.get(operation)) {
         case undefined:
@@ -76,24 +76,9 @@ export const breakable = (store: CacheStore["Service"]): BrokenStore => {
     },
     mend: () => faults.clear(),
     store: {
-      ...store,
-      read: (namespace, keys) => around("read", store.read(namespace, keys)),
-      fill: (namespace, rows) => around("fill", store.fill(namespace, rows)),
-      rearm: (namespace, rows) => around("rearm", store.rearm(namespace, rows)),
-      write: (namespace, rows) => around("write", store.write(namespace, rows)),
-      remove: (namespace, keys, keepsStale) => around("remove", store.remove(namespace, keys, keepsStale)),
-      removeTagged: (namespace, tags, keepsStale) =>
-        around("removeTagged", store.removeTagged(namespace, tags, keepsStale)),
-      removeMatching: (namespace, pattern, keepsStale) =>
-        around("removeMatching", store.removeMatching(namespace, pattern, keepsStale)),
-      clear: (namespace) => around("clear", store.clear(namespace)),
-      clearAll: around("clearAll", store.clearAll),
-      acquire: (namespace, keys, lease) => around("acquire", store.acquire(namespace, keys, lease)),
-      renew: (namespace, keys, lease) => around("renew", store.renew(namespace, keys, lease)),
-      release: (namespace, keys, owner) => around("release", store.release(namespace, keys, owner)),
-      touch: (namespace, uses) => around("touch", store.touch(namespace, uses)),
-      scan: (namespace) => Stream.unwrap(around("scan", Effect.succeed(store.scan(namespace)))),
-      ping: around("ping", store.ping)
+      ...around(store, (operation, _, call) => broken(operation, call)),
+      scan: (namespace) => Stream.unwrap(broken("scan", Effect.succeed(store.scan(namespace)))),
+      ping: broken("ping", store.ping)
     }
   }
 }

@@ -94,13 +94,13 @@ let namespaces = 0
 export const inWorld = <A, E, R>(
   { advance, drift, topology }: Omit<World, "namespace" | "node">,
   body: (world: World) => Effect.Effect<A, E, R>
-): Effect.Effect<void, E, R | Scope.Scope> =>
+): Effect.Effect<void, E, R | CacheStore | Scope.Scope> =>
   Effect.gen(function* () {
     const nodes: Array<CacheNode> = []
     const used: Array<Namespace.Any<never, never>> = []
     const bus = yield* build(InvalidationBus, Layer.fresh(InvalidationBus.layerMemory))
-    yield* body({
-      advance,
+    const test = body({
+      advance: (duration) => Effect.andThen(answered, advance(duration)),
       drift,
       topology,
       namespace: ({ name, ...options }) => {
@@ -110,6 +110,7 @@ export const inWorld = <A, E, R>(
       },
       node: (options) => Effect.tap(makeNode(bus, topology, options), (node) => Effect.sync(() => nodes.push(node)))
     })
+    yield* Effect.updateService(test, CacheStore, counted)
     for (const node of nodes) yield* assertInvariants(node, used)
   })
 
@@ -172,49 +173,66 @@ const watched = (
   store: CacheStore["Service"],
   pause: (moment: "before" | "after", operation: Operation) => Effect.Effect<void>,
   calls: Array<StoreCall>
-): CacheStore["Service"] => {
-  const watch = <A, E>(operation: Operation, keys: ReadonlyArray<string>, call: Effect.Effect<A, E>) =>
+): CacheStore["Service"] =>
+  around(
+    { ...store, afterCommit: (effect) => store.afterCommit(Effect.andThen(pause("before", "afterCommit"), effect)) },
+    (operation, keys, call) =>
+      Effect.suspend(() => {
+        calls.push({ operation, keys })
+        return Effect.tap(Effect.andThen(pause("before", operation), call), () => pause("after", operation))
+      })
+  )
+
+let asked = 0
+
+const callsUnderWay = () => asked
+
+const counted = (store: CacheStore["Service"]): CacheStore["Service"] =>
+  around(store, (_, __, call) =>
     Effect.suspend(() => {
-      calls.push({ operation, keys })
-      return Effect.tap(Effect.andThen(pause("before", operation), call), () => pause("after", operation))
+      asked++
+      return Effect.ensuring(
+        call,
+        Effect.sync(() => asked--)
+      )
     })
+  )
+
+/** Ends when the store has answered all that it was asked. Time that passes sooner is time that it takes to answer. */
+export const answered: Effect.Effect<void> = Effect.gen(function* () {
+  while (callsUnderWay() > 0) yield* turn
+})
+
+/** Ends when everybody else has had a turn. */
+export const turn = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
+
+/** The store, asked by way of `ask`. */
+export const around = (
+  store: CacheStore["Service"],
+  ask: <A>(
+    operation: Operation,
+    keys: ReadonlyArray<string>,
+    call: Effect.Effect<A, CacheError>
+  ) => Effect.Effect<A, CacheError>
+): CacheStore["Service"] => {
+  const keysOf = (rows: ReadonlyArray<{ readonly key: string }>) => rows.map(({ key }) => key)
   return {
     ...store,
-    read: (namespace, keys) => watch("read", keys, store.read(namespace, keys)),
-    fill: (namespace, rows) =>
-      watch(
-        "fill",
-        rows.map(({ key }) => key),
-        store.fill(namespace, rows)
-      ),
-    rearm: (namespace, rows) =>
-      watch(
-        "rearm",
-        rows.map(({ key }) => key),
-        store.rearm(namespace, rows)
-      ),
-    write: (namespace, rows) =>
-      watch(
-        "write",
-        rows.map(({ key }) => key),
-        store.write(namespace, rows)
-      ),
-    remove: (namespace, keys, keepsStale) => watch("remove", keys, store.remove(namespace, keys, keepsStale)),
+    read: (namespace, keys) => ask("read", keys, store.read(namespace, keys)),
+    fill: (namespace, rows) => ask("fill", keysOf(rows), store.fill(namespace, rows)),
+    rearm: (namespace, rows) => ask("rearm", keysOf(rows), store.rearm(namespace, rows)),
+    write: (namespace, rows) => ask("write", keysOf(rows), store.write(namespace, rows)),
+    remove: (namespace, keys, keepsStale) => ask("remove", keys, store.remove(namespace, keys, keepsStale)),
     removeTagged: (namespace, tags, keepsStale) =>
-      watch("removeTagged", [], store.removeTagged(namespace, tags, keepsStale)),
+      ask("removeTagged", [], store.removeTagged(namespace, tags, keepsStale)),
     removeMatching: (namespace, pattern, keepsStale) =>
-      watch("removeMatching", [], store.removeMatching(namespace, pattern, keepsStale)),
-    clear: (namespace) => watch("clear", [], store.clear(namespace)),
-    clearAll: Effect.suspend(() => watch("clearAll", [], store.clearAll)),
-    acquire: (namespace, keys, lease) =>
-      watch(
-        "acquire",
-        keys.map(({ key }) => key),
-        store.acquire(namespace, keys, lease)
-      ),
-    renew: (namespace, keys, lease) => watch("renew", keys, store.renew(namespace, keys, lease)),
-    release: (namespace, keys, owner) => watch("release", keys, store.release(namespace, keys, owner)),
-    afterCommit: (effect) => store.afterCommit(Effect.andThen(pause("before", "afterCommit"), effect))
+      ask("removeMatching", [], store.removeMatching(namespace, pattern, keepsStale)),
+    clear: (namespace) => ask("clear", [], store.clear(namespace)),
+    clearAll: Effect.suspend(() => ask("clearAll", [], store.clearAll)),
+    acquire: (namespace, keys, lease) => ask("acquire", keysOf(keys), store.acquire(namespace, keys, lease)),
+    renew: (namespace, keys, lease) => ask("renew", keys, store.renew(namespace, keys, lease)),
+    release: (namespace, keys, owner) => ask("release", keys, store.release(namespace, keys, owner)),
+    touch: (namespace, uses) => ask("touch", keysOf(uses), store.touch(namespace, uses))
   }
 }
 

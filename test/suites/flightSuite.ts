@@ -349,7 +349,8 @@ export const flightSuite = (test: Test): void => {
     Effect.gen(function* () {
       const { cache } = yield* node()
       let ended = false
-      for (let steps = 0; !ended; steps++) {
+      // After that it only waits for a store that is slow.
+      for (let steps = 0; !ended && steps < 200; steps++) {
         const ns = namespace({ value: Schema.Int })
         const { loader, runs } = counting()
         const hurried = Effect.provideService(cache.getOrSet(ns, "a", loader), References.MaxOpsBeforeYield, 3)

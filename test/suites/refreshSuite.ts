@@ -8,8 +8,8 @@ import { Effect, Exit, Fiber, Option, Random, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { CacheStore } from "../../src/CacheStore.ts"
 import type { Namespace } from "../../src/Namespace.ts"
-import { type CacheNode, controlled, start, type Test } from "./cacheNode.ts"
-import { backgroundLines, found, inEveryTier, landed, nodeIn, nothingUnhandled, turn } from "./timeoutSuite.ts"
+import { type CacheNode, controlled, start, type Test, turn } from "./cacheNode.ts"
+import { backgroundLines, found, inEveryTier, landed, nodeIn, nothingUnhandled } from "./timeoutSuite.ts"
 
 /** Stale after a minute, and served at once for another ten. */
 const revalidated = {

@@ -4,7 +4,7 @@ import { Effect, Fiber, Logger, Option, Schema, SchemaTransformation, Tracer } f
 import { CacheStore } from "../../src/CacheStore.ts"
 import { Namespace } from "../../src/index.ts"
 import type { Skip, Tier } from "../../src/Operations.ts"
-import { counting, start, type Test } from "./cacheNode.ts"
+import { controlled, counting, start, type Test } from "./cacheNode.ts"
 
 /** The log lines of an effect. */
 const logged = <A, E, R>(effect: Effect.Effect<A, E, R>) => {
@@ -238,7 +238,9 @@ export const tierSuite = (test: Test): void => {
       const { cache } = yield* node()
       const ns = namespace({ value: Schema.Int })
       for (const options of [{ store: false }, { skip: "memory" }, { skip: "store" }] as const) {
-        const alone = yield* start(cache.getOrSet(ns, "a", Effect.never, options))
+        const { began, loader } = controlled<number>()
+        const alone = yield* start(cache.getOrSet(ns, "a", loader, options))
+        yield* began
         assert.strictEqual(yield* cache.getOrSet(ns, "a", Effect.succeed(1)), 1)
         yield* Fiber.interrupt(alone)
         yield* cache.invalidate(ns, "a")

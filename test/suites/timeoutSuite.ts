@@ -18,6 +18,7 @@ import {
   type NodeOptions,
   start,
   type Test,
+  turn,
   type World
 } from "./cacheNode.ts"
 
@@ -37,9 +38,6 @@ export const nodeIn = (
 
 /** Stale a minute after it was made, and of use for an hour after that. */
 export const withReserve = { timeToLive: "1 minute", staleIfError: "1 hour", memoryTimeToLive: "1 day" } as const
-
-/** Ends when everybody else has had a turn. */
-export const turn = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
 
 /** Ends when no load is under way, whoever waits for it. */
 export const landed: Effect.Effect<void> = Effect.gen(function* () {

@@ -6,7 +6,7 @@
  * the other test files.
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
-import { Context, Effect, Layer, Redacted } from "effect"
+import { Context, Duration, Effect, Layer, Redacted } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
@@ -27,7 +27,10 @@ export class Database extends Context.Service<Database, { readonly name: string;
     options?: EmbeddedPostgres.ClientOptions
   ): Layer.Layer<PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError, Database> {
     return PgClient.layerFrom(
-      Effect.flatMap(Database, ({ url }) => PgClient.make({ ...options, url: Redacted.make(url) }))
+      Effect.flatMap(Database, ({ url }) =>
+        // A test may move the clock by hours while the client connects.
+        PgClient.make({ connectTimeout: Duration.infinity, ...options, url: Redacted.make(url) })
+      )
     )
   }
 
