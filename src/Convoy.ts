@@ -38,6 +38,7 @@
  * @since 0.1.0
  */
 import { Cause, Context, Effect, Exit, type Fiber, Tracer } from "effect"
+import { Line, type Place } from "./Line.ts"
 
 /**
  * What a convoy needs to know of a call.
@@ -84,6 +85,8 @@ export interface Options<C extends Call, A, E> {
 }
 
 interface Passenger<C, A, E> {
+  /** Among those who gather, or who did. */
+  place: Place<Passenger<C, A, E>> | undefined
   readonly call: C
   readonly caller: Fiber.Fiber<unknown, unknown>
   readonly resume: (exit: Exit.Exit<A, E>) => void
@@ -100,8 +103,8 @@ interface Trip<C, A, E> {
 interface State<C extends Call, A, E> {
   readonly options: Options<C, A, E>
   /** Who gathers, the oldest first. */
-  readonly gathering: Set<Passenger<C, A, E>>
-  readonly underWay: Set<Trip<C, A, E>>
+  readonly gathering: Line<Passenger<C, A, E>>
+  readonly underWay: Array<Trip<C, A, E>>
 }
 
 /**
@@ -109,28 +112,28 @@ interface State<C extends Call, A, E> {
  * @since 0.1.0
  */
 export const make = <C extends Call, A, E>(options: Options<C, A, E>): Convoy<C, A, E> => {
-  const self: State<C, A, E> = { options, gathering: new Set(), underWay: new Set() }
+  const self: State<C, A, E> = { options, gathering: new Line(), underWay: [] }
   return { join: (call) => join(self, call) }
 }
 
 const join = <C extends Call, A, E>(self: State<C, A, E>, call: C): Effect.Effect<A, E> =>
   Effect.withFiber((caller) =>
     Effect.callback((resume) => {
-      const passenger: Passenger<C, A, E> = { call, caller, resume, trip: undefined }
-      self.gathering.add(passenger)
+      const passenger: Passenger<C, A, E> = { call, caller, resume, place: undefined, trip: undefined }
+      passenger.place = self.gathering.join(passenger)
       depart(self)
       return Effect.sync(() => leave(self, passenger))
     })
   )
 
 const depart = <C extends Call, A, E>(self: State<C, A, E>): void => {
-  while (self.underWay.size < self.options.maxTrips) {
+  while (self.underWay.length < self.options.maxTrips) {
     const passengers = board(self)
     if (passengers.length === 0) return
     const { call } = passengers[0]!
     const keys = new Set(self.options.isExclusive ? passengers.flatMap(({ call }) => call.keys) : [])
     const trip: Trip<C, A, E> = { group: call.group, keys, passengers: new Set(passengers), fiber: undefined }
-    self.underWay.add(trip)
+    self.underWay.push(trip)
     send(self, trip, false, (exit) => arrive(self, trip, passengers, exit))
   }
 }
@@ -155,11 +158,11 @@ const board = <C extends Call, A, E>({ gathering, options, underWay }: State<C, 
     keys += call.keys.length
     size += call.size
   }
-  for (const passenger of boarded) gathering.delete(passenger)
+  for (const { place } of boarded) gathering.leave(place!)
   return boarded
 }
 
-const isUnderWay = <C, A, E>(underWay: ReadonlySet<Trip<C, A, E>>, { group, keys }: Call): boolean => {
+const isUnderWay = <C, A, E>(underWay: ReadonlyArray<Trip<C, A, E>>, { group, keys }: Call): boolean => {
   for (const trip of underWay) if (trip.group === group && keys.some((key) => trip.keys.has(key))) return true
   return false
 }
@@ -199,7 +202,7 @@ const arrive = <C extends Call, A, E>(
   passengers: ReadonlyArray<Passenger<C, A, E>>,
   exit: Exit.Exit<ReadonlyArray<A>, E>
 ): void => {
-  self.underWay.delete(trip)
+  isOver(self, trip)
   // Who gathers leaves before anybody is answered: the store works meanwhile.
   depart(self)
   const isRepeated = Exit.isFailure(exit) && isRefused(self, exit.cause, passengers.length)
@@ -224,11 +227,18 @@ const sendAlone = <C extends Call, A, E>(self: State<C, A, E>, passenger: Passen
 }
 
 const leave = <C extends Call, A, E>(self: State<C, A, E>, passenger: Passenger<C, A, E>): void => {
-  self.gathering.delete(passenger)
+  self.gathering.leave(passenger.place!)
   const { trip } = passenger
   if (trip === undefined) return
   trip.passengers.delete(passenger)
   if (trip.passengers.size > 0) return
   trip.fiber?.interruptUnsafe()
-  if (self.underWay.delete(trip)) depart(self)
+  if (isOver(self, trip)) depart(self)
+}
+
+/** Whether it was under way until now. */
+const isOver = <C extends Call, A, E>({ underWay }: State<C, A, E>, trip: Trip<C, A, E>): boolean => {
+  const index = underWay.indexOf(trip)
+  if (index >= 0) underWay.splice(index, 1)
+  return index >= 0
 }

@@ -17,6 +17,7 @@
  * @since 0.1.0
  */
 import { Clock, Effect, type Exit, type Fiber } from "effect"
+import { Line, type Place } from "./Line.ts"
 
 /**
  * The calls under way.
@@ -36,7 +37,7 @@ export class Deadlines {
   /** How many calls are under way. */
   get size(): number {
     let size = 0
-    for (const { limits } of this.#watches.values()) size += limits.size
+    for (const { limits } of this.#watches.values()) size += limits.length
     return size
   }
 
@@ -56,7 +57,7 @@ export class Deadlines {
         const watch = this.#watchOf(caller)
         const leave = (): void => {
           forget()
-          this.#leave(watch, limit)
+          this.#leave(watch, place)
         }
         const limit: Limit = {
           endsAt: nanosOf(watch.clock) + this.millis * nanosPerMilli,
@@ -66,11 +67,12 @@ export class Deadlines {
             resume(answer(undefined))
           }
         }
+        const place = watch.limits.join(limit)
         const forget = running.addObserver((exit) => {
           leave()
           resume(answer(exit))
         })
-        this.#join(watch, limit, caller)
+        watch.watcher ??= Effect.runForkWith(caller.context)(endInTime(watch))
         return Effect.sync(() => {
           leave()
           running.interruptUnsafe()
@@ -83,19 +85,14 @@ export class Deadlines {
     const clock = caller.getRef(Clock.Clock)
     let watch = this.#watches.get(clock)
     if (watch === undefined) {
-      watch = { clock, limits: new Set(), watcher: undefined }
+      watch = { clock, limits: new Line(), watcher: undefined }
       this.#watches.set(clock, watch)
     }
     return watch
   }
 
-  #join(watch: Watch, limit: Limit, { context }: Fiber.Fiber<unknown, unknown>): void {
-    watch.limits.add(limit)
-    watch.watcher ??= Effect.runForkWith(context)(endInTime(watch))
-  }
-
-  #leave(watch: Watch, limit: Limit): void {
-    if (!watch.limits.delete(limit) || watch.limits.size > 0) return
+  #leave(watch: Watch, place: Place<Limit>): void {
+    if (!watch.limits.leave(place) || watch.limits.length > 0) return
     this.#watches.delete(watch.clock)
     watch.watcher?.interruptUnsafe()
   }
@@ -110,7 +107,7 @@ interface Limit {
 interface Watch {
   readonly clock: Clock.Clock
   /** The first is the first to end. */
-  readonly limits: Set<Limit>
+  readonly limits: Line<Limit>
   watcher: Fiber.Fiber<void> | undefined
 }
 
@@ -121,12 +118,12 @@ const nanosPerMilli = 1e6
 
 const endInTime = ({ clock, limits }: Watch): Effect.Effect<void> =>
   Effect.whileLoop({
-    while: () => limits.size > 0,
+    while: () => limits.length > 0,
     body: () => {
-      const [first] = limits
-      const left = first!.endsAt - nanosOf(clock)
+      const first = limits.first!
+      const left = first.endsAt - nanosOf(clock)
       if (left > 0) return Effect.sleep(left / nanosPerMilli)
-      first!.end()
+      first.end()
       return Effect.void
     },
     step: () => {}

@@ -28,6 +28,7 @@
  * @since 0.1.0
  */
 import { Effect, Exit, Fiber } from "effect"
+import { Line } from "./Line.ts"
 
 /**
  * A run under way, and who waits for it.
@@ -51,17 +52,17 @@ export interface Flight<out A, out E, out Id = unknown, out C = unknown> {
  * @since 0.1.0
  */
 export class SingleFlight<Id, A, C = undefined> {
-  readonly #byId = new Map<Id, Running<A, Id, C>>()
-  readonly #flights = new Set<Running<A, Id, C>>()
+  readonly #gates = new Map<Id, Gate<A, Id, C>>()
+  readonly #flights = new Line<Running<A, Id, C>>()
 
   /** How many runs are under way. */
   get size(): number {
-    return this.#flights.size
+    return this.#flights.length
   }
 
   /** The flight that a newcomer for this key is coalesced onto. */
   find<E>(id: Id): Flight<A, E, Id, C> | undefined {
-    return this.#byId.get(id) as Flight<A, unknown, Id, C> as Flight<A, E, Id, C> | undefined
+    return this.#gates.get(id)?.flight as Flight<A, unknown, Id, C> as Flight<A, E, Id, C> | undefined
   }
 
   /** Starts the flight of these keys, in place of those that carried them. */
@@ -79,27 +80,31 @@ export class SingleFlight<Id, A, C = undefined> {
       observers: new Set()
     }
     const flight = running as Flight<A, unknown, Id, C> as Flight<A, E, Id, C>
-    this.#flights.add(running)
-    for (const id of ids) this.#byId.set(id, running)
+    const place = this.#flights.join(running)
+    const gate: Gate<A, Id, C> = { flight: running }
+    for (const id of ids) this.#gates.set(id, gate)
     const fiber = start(flight)
     running.fiber = fiber
-    fiber.addObserver((exit) => this.#land(running, exit))
+    fiber.addObserver((exit) => {
+      this.#flights.leave(place)
+      this.#land(running, gate, exit)
+    })
     return flight
   }
 
   /** Lets nobody board a flight for this key any more; with `only`, unless another flight carries it by now. */
   divert(id: Id, only?: Flight<A, unknown, Id>): void {
-    if (only === undefined || this.#byId.get(id) === only) this.#byId.delete(id)
+    if (only === undefined || this.#gates.get(id)?.flight === only) this.#gates.delete(id)
   }
 
   /** The same for every key that is accepted. */
   divertMatching(accepts: (id: Id) => boolean): void {
-    for (const id of this.#byId.keys()) if (accepts(id)) this.divert(id)
+    for (const id of this.#gates.keys()) if (accepts(id)) this.divert(id)
   }
 
   /** Lets nobody board any flight that is under way. */
   divertAll(): void {
-    this.#byId.clear()
+    this.#gates.clear()
   }
 
   /**
@@ -191,14 +196,14 @@ export class SingleFlight<Id, A, C = undefined> {
 
   /** Interrupts all flights, those without a waiter and those that were diverted too. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
-    this.#byId.clear()
+    this.#gates.clear()
     return Fiber.interruptAll(fibersOf(this.#flights))
   })
 
-  #land(flight: Running<A, Id, C>, exit: Exit.Exit<A, unknown>): void {
+  #land(flight: Running<A, Id, C>, gate: Gate<A, Id, C>, exit: Exit.Exit<A, unknown>): void {
     flight.exit = exit
-    this.#flights.delete(flight)
     for (const id of flight.ids) this.divert(id, flight)
+    gate.flight = undefined
     for (const observer of flight.observers) observer(exit)
   }
 
@@ -212,6 +217,11 @@ export class SingleFlight<Id, A, C = undefined> {
     for (const fiber of fibers) fiber.interruptUnsafe(Fiber.getCurrent()?.id)
     return Effect.asVoid(Fiber.awaitAll(fibers))
   }
+}
+
+/** Where its keys are boarded. It is closed when the flight lands: tables of the map that it has outgrown keep it (see `Line`). */
+interface Gate<A, Id, C> {
+  flight: Running<A, Id, C> | undefined
 }
 
 interface Running<A, Id, C> extends Flight<A, unknown, Id, C> {
