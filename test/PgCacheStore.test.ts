@@ -161,6 +161,21 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
     )
   }
 
+  it.effect("a server that answers without the table is not well", () =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const sql = yield* PgClient.PgClient
+      yield* store.ping
+      const error = yield* Effect.acquireUseRelease(
+        sql`alter table cache_entries rename to cache_entries_away`,
+        () => Effect.flip(store.ping),
+        () => Effect.orDie(sql`alter table cache_entries_away rename to cache_entries`)
+      )
+      assert.strictEqual(error.reason._tag, "StoreUnavailable")
+      yield* store.ping
+    })
+  )
+
   it.effect("of many fills under one fence exactly one is stored", () =>
     Effect.gen(function* () {
       const store = yield* CacheStore

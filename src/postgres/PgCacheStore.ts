@@ -115,7 +115,8 @@ export const make = (options?: Options): Effect.Effect<CacheStore["Service"], ne
         Effect.withFiber(({ context }) =>
           Effect.mapError(outwait(isInTransaction(sql, context))(sweep(limit)), unavailable("sweep"))
         ),
-      ping: sql`select 1`.pipe(Effect.asVoid, Effect.mapError(unavailable("answer")))
+      // Without the table a server that answers is of no use.
+      ping: sql`select 1 from cache_entries limit 0`.pipe(Effect.asVoid, Effect.mapError(unavailable("answer")))
     }
   })
 

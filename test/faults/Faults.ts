@@ -165,7 +165,8 @@ const diskFull: Fault = {
   begin: (server) =>
     Effect.gen(function* () {
       yield* Effect.addFinalizer(() => Effect.orDie(makeRoom(server)))
-      // What does not fit in any more takes up its room all the same, until a vacuum.
+      // What does not fit in any more takes up its room all the same, until a vacuum: that of the server is not to come.
+      yield* run(server.connect, "alter table cache_entries set (autovacuum_enabled = off)")
       for (const length of [640, 1]) yield* Effect.ignore(Effect.forever(run(server.connect, addBallast(length))))
     })
 }
@@ -181,7 +182,10 @@ const addBallast = (length: number) => `
 const makeRoom = ({ connect }: Server) =>
   Effect.andThen(
     run(connect, "delete from cache_entries where namespace = 'ballast'"),
-    run(connect, "vacuum cache_entries")
+    Effect.andThen(
+      run(connect, "vacuum cache_entries"),
+      run(connect, "alter table cache_entries reset (autovacuum_enabled)")
+    )
   )
 
 const tableGone: Fault = {
