@@ -60,8 +60,8 @@ export interface Lease {
   readonly versions: Map<KeyText, number>
   /** What others had when it was last asked for, in milliseconds. */
   readonly held: Map<KeyText, number>
-  /** What was found changed before. */
-  readonly changed: Set<KeyText>
+  /** How often each key was found changed since it had been read. */
+  readonly changes: Map<KeyText, number>
   /** What was given back, or filled, since it was last asked for. */
   woken: ReadonlySet<KeyText>
   readonly waitedFor: Set<KeyText>
@@ -110,7 +110,7 @@ export const during = <K, A, X, E, R, B>(
       asking: undefined,
       versions: new Map(),
       held: new Map(),
-      changed: new Set(),
+      changes: new Map(),
       woken: new Set(),
       waitedFor: new Set(),
       deadline: undefined
@@ -157,8 +157,8 @@ export const ask = Effect.fnUntraced(function* <K>(
       lease.held.set(text, grant.remaining)
       theirs.push(want)
       // Of a key that changes all the time nobody has the lease for long.
-    } else if (grant?._tag === "Changed" && !lease.changed.has(text)) {
-      lease.changed.add(text)
+    } else if (grant?._tag === "Changed" && changesOf(lease, text) < maxChanges) {
+      lease.changes.set(text, changesOf(lease, text) + 1)
       theirs.push(want)
     } else {
       if (grant?._tag === "Held" && !isOverruled) counters.leaseTimeouts++
@@ -167,6 +167,11 @@ export const ask = Effect.fnUntraced(function* <K>(
   }
   return { ours, theirs, mustWait: ours.length === 0 && theirs.every(({ text }) => lease.held.has(text)) }
 })
+
+const changesOf = ({ changes }: Lease, key: KeyText): number => changes.get(key) ?? 0
+
+/** Each costs two round trips, and that the key was loaded meanwhile is the likeliest change. */
+const maxChanges = 5
 
 /** Without a store that answers there is no lease, and nobody to wait for. */
 const acquire = Effect.fnUntraced(function* <K>(lease: Lease, missing: ReadonlyArray<Missing<K>>, now: number) {

@@ -356,6 +356,44 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
     )
   }
 
+  for (const [state, rows] of [
+    ["absent", []],
+    ["stale", [row("b", "old", { timeToLive: 0, staleFor: 60_000 })]]
+  ] as const) {
+    it.effect(
+      `who asks for the lease on what is ${state} while one gets it, and another notes to wait, is told that it is held`,
+      () =>
+        Effect.gen(function* () {
+          const sql = yield* PgClient.PgClient
+          const store = yield* CacheStore
+          const ns = namespace()
+          yield* store.write(ns, [row("a", "in use"), ...rows])
+          const wanted = (yield* store.read(ns, ["a", "b"])).map(({ fence }, i) => ({ key: "ab"[i]!, fence }))
+          const ask = (owner: string, from: number) =>
+            Effect.map(store.acquire(ns, wanted.slice(from), { owner, duration: 60_000 }), (grants) =>
+              grants.map(({ _tag }) => _tag)
+            )
+          const isUsed = yield* Deferred.make<void>()
+          const end = yield* Deferred.make<void>()
+          const using = yield* store.touch(ns, [{ key: "a", count: 1 }]).pipe(
+            Effect.andThen(Deferred.succeed(isUsed, undefined)),
+            Effect.andThen(Deferred.await(end)),
+            sql.withTransaction,
+            Effect.forkChild
+          )
+          yield* Deferred.await(isUsed)
+          // In a transaction it waits for as long as that takes; what comes meanwhile its statement does not see.
+          const asking = yield* Effect.forkChild(sql.withTransaction(ask("one", 0)))
+          yield* untilSomeoneWaits
+          assert.deepStrictEqual(yield* ask("two", 1), ["Granted"])
+          assert.deepStrictEqual(yield* ask("three", 1), ["Held"])
+          yield* Deferred.succeed(end, undefined)
+          yield* Fiber.join(using)
+          assert.deepStrictEqual(yield* Fiber.join(asking), ["Granted", "Held"])
+        })
+    )
+  }
+
   it.effect(
     "a removal that meets a transaction which changes the same keys in another order gives way, and is done",
     () =>

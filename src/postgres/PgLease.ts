@@ -170,8 +170,8 @@ const acquireWith = (sql: PgClient.PgClient, settings: Statement.Fragment) => {
             -- Said once: each place that looks for marks is made ready whether it runs or not. Four took twice as long as this.
             from (select ${isFree} as is_free offset 0) f
           )
-        where (${isFree} or not e.is_awaited)
-          and (e.cache_key, e.version) in (select a.cache_key, a.version from asked a)
+        -- Also where others wait since then: this statement would not see the lease, and answer that the key has changed.
+        where (e.cache_key, e.version) in (select a.cache_key, a.version from asked a)
         returning e.cache_key, e.lease_owner, e.lease_until
       )
       select

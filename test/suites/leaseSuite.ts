@@ -339,6 +339,44 @@ export const leaseSuite = (test: Test): void => {
       assert.strictEqual(source.runs(), 1)
     }))
 
+  /** A node before whose requests for a lease something happens, once each. */
+  const disturbed = (world: World, happens: ReadonlyArray<Effect.Effect<unknown, unknown>>) =>
+    Effect.gen(function* () {
+      const store = yield* CacheStore
+      const left = [...happens]
+      const before = Effect.suspend(() => Effect.orDie(left.shift() ?? Effect.void))
+      return yield* world.node({
+        ...unhurried,
+        store: { ...store, acquire: (...args) => Effect.andThen(before, store.acquire(...args)) }
+      })
+    })
+
+  test("what another loads between the read and the request for the lease is not loaded again, whatever was before", (world) =>
+    Effect.gen(function* () {
+      const ns = world.namespace({ value: Schema.Int, ...patient })
+      const b = yield* world.node(unhurried)
+      const a = yield* disturbed(world, [
+        b.cache.invalidate(ns, "k"),
+        b.cache.invalidate(ns, "k"),
+        b.cache.getOrSet(ns, "k", Effect.succeed(1))
+      ])
+      assert.strictEqual(yield* atOnce(a.cache.getOrSet(ns, "k", notToBeRun)), 1)
+      assert.deepStrictEqual(yield* leasesOf(a, ns), { loads: 0, leaseWaits: 0, leaseTimeouts: 0 })
+    }))
+
+  test("a key that changes all the time is loaded in the end, without a lease", (world) =>
+    Effect.gen(function* () {
+      const ns = world.namespace({ value: Schema.Int, ...patient })
+      const b = yield* world.node(unhurried)
+      const a = yield* disturbed(
+        world,
+        Array.from({ length: 100 }, () => b.cache.invalidate(ns, "k"))
+      )
+      assert.strictEqual(yield* atOnce(a.cache.getOrSet(ns, "k", Effect.succeed(1))), 1)
+      assert.deepStrictEqual(yield* leasesOf(a, ns), { loads: 1, leaseWaits: 0, leaseTimeouts: 0 })
+      assert.isAtMost(operations(a).filter((operation) => operation === "acquire").length, 10)
+    }))
+
   test("a load that takes longer than the lease is not run twice: the lease is renewed until it ends", (world) =>
     Effect.gen(function* () {
       const [a, b] = yield* pair(world)
