@@ -375,12 +375,14 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
             )
           const isUsed = yield* Deferred.make<void>()
           const end = yield* Deferred.make<void>()
-          const using = yield* store.touch(ns, [{ key: "a", count: 1 }]).pipe(
-            Effect.andThen(Deferred.succeed(isUsed, undefined)),
-            Effect.andThen(Deferred.await(end)),
-            sql.withTransaction,
-            Effect.forkChild
-          )
+          const using = yield* store
+            .touch(ns, [{ key: "a", count: 1 }])
+            .pipe(
+              Effect.andThen(Deferred.succeed(isUsed, undefined)),
+              Effect.andThen(Deferred.await(end)),
+              sql.withTransaction,
+              Effect.forkChild
+            )
           yield* Deferred.await(isUsed)
           // In a transaction it waits for as long as that takes; what comes meanwhile its statement does not see.
           const asking = yield* Effect.forkChild(sql.withTransaction(ask("one", 0)))

@@ -1,13 +1,13 @@
 import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Scope } from "effect"
-import { Statement } from "effect/sql"
 import * as fc from "fast-check"
 import { CacheOrigin, CacheStore } from "../src/CacheStore.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
 import * as PgMigrations from "../src/postgres/PgMigrations.ts"
 import { documentOf, fenced, load, namespace, row, type Store } from "./suites/storeRows.ts"
 import { Database } from "./support/Database.ts"
+import { counted } from "./support/counted.ts"
 
 const Postgres = PgCacheStore.layer.pipe(
   Layer.provideMerge(PgMigrations.layer),
@@ -18,20 +18,6 @@ const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)
 
 const atOnce = <A, E, R>(calls: ReadonlyArray<Effect.Effect<A, E, R>>) =>
   Effect.all(calls, { concurrency: "unbounded" })
-
-/** How many statements the effect sends. */
-const counted = <A, E, R>(self: Effect.Effect<A, E, R>) => {
-  let sent = 0
-  return Effect.map(
-    Effect.provideService(self, Statement.CurrentTransformer, (statement) =>
-      Effect.sync(() => {
-        sent++
-        return statement
-      })
-    ),
-    (answer) => [answer, sent] as const
-  )
-}
 
 /** Until so many sessions wait for a lock, and have for so long. */
 const untilWaiting = (sessions: number, since = "0 ms") =>

@@ -19,7 +19,8 @@
  *   tombstone grows, by the database's clock and however late the statement arrives.
  *   The row keeps the snapshot, and a mark that is committed later is found when the
  *   row is read. Where an invalidation of the same key is in a transaction that is
- *   still open, a fill outwaits it for a third of a second and is refused.
+ *   still open, a fill outwaits it for a third of a second and is refused: that row
+ *   of it alone (`PgContention`).
  * - `write` replaces no row that is newer than what this process had seen when it
  *   was sent, nor stores one that a mark covers which it had not seen; if so, it
  *   looks again and is sent anew. So one that its caller has given up, and that the
@@ -50,6 +51,7 @@
 import { PgClient } from "@effect/sql-pg"
 import { Duration, Effect, Layer } from "effect"
 import { CacheStore } from "../CacheStore.ts"
+import { outwait } from "./PgContention.ts"
 import * as PgLease from "./PgLease.ts"
 import * as PgMarks from "./PgMarks.ts"
 import * as PgNotes from "./PgNotes.ts"
@@ -57,7 +59,7 @@ import * as PgRemovals from "./PgRemovals.ts"
 import * as PgRows from "./PgRows.ts"
 import * as PgSweeper from "./PgSweeper.ts"
 import * as PgWrites from "./PgWrites.ts"
-import { isInTransaction, nothingSeen, outwait, type Store, unavailable } from "./PgStatement.ts"
+import { isInTransaction, nothingSeen, type Store, unavailable } from "./PgStatement.ts"
 
 /**
  * How the store is set up. What a load brings that took longer than `fenceLifetime`

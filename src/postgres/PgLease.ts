@@ -22,7 +22,7 @@
  * **What it does not do.** It is no lock: whoever does not ask is not kept from
  * loading or storing, and a fill is judged by its fence alone. A key that somebody
  * is changing at this moment, in a transaction that stays open, is outwaited for a third
- * of a second, then it is granted to everyone who asks.
+ * of a second, then that key is granted to everyone who asks.
  *
  * @since 0.1.0
  */
@@ -32,17 +32,15 @@ import type { Statement } from "effect/sql"
 import type { CacheError } from "../CacheError.ts"
 import type { CacheStore, Fence, KeyText, Lease, LeaseGrant } from "../CacheStore.ts"
 import * as Convoy from "../Convoy.ts"
+import { byHalves, isContended, isRefusal, outwait } from "./PgContention.ts"
 import {
   apartInTransaction,
   arrayFrom,
   arrayOf,
-  isContended,
   isInTransaction,
-  isRefusal,
   longKey,
   maxVersion,
   noSettings,
-  outwait,
   prepared,
   serverId,
   type Store,
@@ -89,18 +87,30 @@ export const acquirer = (self: Store): CacheStore["Service"]["acquire"] => {
   })
   return (namespace, wanted, lease) => {
     if (wanted.length === 0) return Effect.succeed([])
-    const keys = wanted.map(({ key }) => storedKey(key))
-    const call: LeaseCall = { group: namespace, keys, size: 0, wanted, lease }
+    const callFor = (wanted: LeaseCall["wanted"]): LeaseCall => ({
+      group: namespace,
+      keys: wanted.map(({ key }) => storedKey(key)),
+      size: 0,
+      wanted,
+      lease
+    })
+    const answerTo = (wanted: LeaseCall["wanted"], settings: "none" | "unhurried") =>
+      Effect.map(answer([callFor(wanted)], settings), ([grants]) => grants!)
     return apartInTransaction(
       sql,
-      Effect.map(answer([call], "none"), ([grants]) => grants!),
-      convoy.join(call)
+      answerTo(wanted, "none"),
+      Effect.catchIf(convoy.join(callFor(wanted)), isContended, () =>
+        byHalves(wanted, (part) => answerTo(part, "unhurried"), granted, maxWaits)
+      )
     ).pipe(
       Effect.catchIf(isContended, () => Effect.succeed(wanted.map(() => granted))),
       Effect.mapError(unavailable("take the lease"))
     )
   }
 }
+
+/** Of 10 ms each: a caller waits for the answer. */
+const maxWaits = 8
 
 interface LeaseCall extends Convoy.Call {
   readonly wanted: ReadonlyArray<{ readonly key: KeyText; readonly fence: Fence }>
@@ -271,24 +281,32 @@ export const release = (
 ): Effect.Effect<void, CacheError> =>
   keys.length === 0
     ? Effect.void
-    : Effect.withFiber((fiber) =>
-        sql`
-          with held as (
-            ${leasedTo(sql, isInTransaction(sql, fiber.context), namespace, keys, owner)}
-            order by e.cache_key
-            for no key update of e
-          ), changed as (
-            update cache_entries e set lease_owner = null, lease_until = null
-            from held
-            where (e.namespace, e.cache_key) = (held.namespace, held.cache_key)
-            returning coalesce(e.long_key, e.cache_key) as key, e.is_awaited
-          ), woken as (${wakeAwaiting(sql, namespace)})
-          select count(*) from woken
-        `.pipe(
-          Effect.asVoid,
+    : Effect.withFiber((fiber) => {
+        const isJoined = isInTransaction(sql, fiber.context)
+        const released = (keys: ReadonlyArray<KeyText>) =>
+          Effect.map(
+            sql`
+              with held as (
+                ${leasedTo(sql, isJoined, namespace, keys, owner)}
+                order by e.cache_key
+                for no key update of e
+              ), changed as (
+                update cache_entries e set lease_owner = null, lease_until = null
+                from held
+                where (e.namespace, e.cache_key) = (held.namespace, held.cache_key)
+                returning coalesce(e.long_key, e.cache_key) as key, e.is_awaited
+              ), woken as (${wakeAwaiting(sql, namespace)})
+              select count(*) from woken
+            `,
+            () => keys.map(() => undefined)
+          )
+        return released(keys).pipe(
           // Two seconds and a half: nobody waits for it, and a lease that stays keeps others from loading.
-          outwait(isInTransaction(sql, fiber.context), 7),
-          Effect.catchIf(isContended, () => Effect.void),
-          Effect.mapError(unavailable("release the lease"))
+          outwait(isJoined, 7),
+          Effect.catchIf(isContended, () =>
+            isJoined ? Effect.void : Effect.asVoid(byHalves(keys, released, undefined))
+          ),
+          Effect.mapError(unavailable("release the lease")),
+          Effect.asVoid
         )
-      )
+      })

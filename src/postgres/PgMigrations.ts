@@ -26,7 +26,7 @@ import { Duration, Effect, Layer, Redacted } from "effect"
 import { Migrator, SqlClient, SqlError } from "effect/sql"
 import { readdir, readFile } from "node:fs/promises"
 import { CacheError, MigrationFailed, StoreUnavailable } from "../CacheError.ts"
-import { sqlState } from "./PgStatement.ts"
+import { sqlState } from "./PgContention.ts"
 
 const table = "cache_migrations"
 

@@ -9,13 +9,13 @@ import { Effect } from "effect"
 import type { SqlError } from "effect/sql"
 import type { CacheError } from "../CacheError.ts"
 import type { KeyText } from "../CacheStore.ts"
+import { outwait } from "./PgContention.ts"
 import {
   arrayOf,
   isInTransaction,
   logChanged,
   longKey,
   marksOver,
-  outwait,
   see,
   type Store,
   storedKey,

@@ -11,11 +11,11 @@ import type { CacheError } from "../CacheError.ts"
 import type { CacheStore, Fence, NoRow, ScannedRow, StoredRow } from "../CacheStore.ts"
 import * as Convoy from "../Convoy.ts"
 import { unescapeJsonText, unescapeKeyText } from "../JsonText.ts"
+import { isRefusal } from "./PgContention.ts"
 import {
   apartInTransaction,
   arrayFrom,
   isInTransaction,
-  isRefusal,
   marksOver,
   prepared,
   see,

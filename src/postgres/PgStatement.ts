@@ -1,12 +1,12 @@
 /**
  * What the statements of the store have in common: typed arrays, the keys they name,
- * what they say to the others, and what a failure of one means.
+ * and what they say to the others.
  *
  * @since 0.1.0
  */
 import { type PgClient, PgTypes } from "@effect/sql-pg"
-import { Clock, Context, Effect, Option, Predicate, Result, Schedule } from "effect"
-import { SqlError, type Statement } from "effect/sql"
+import { Context, Effect, Option, Result } from "effect"
+import type { SqlError, Statement } from "effect/sql"
 import { createHash } from "node:crypto"
 import { CacheError, StoreUnavailable } from "../CacheError.ts"
 import { CacheOrigin, type KeyText } from "../CacheStore.ts"
@@ -300,65 +300,6 @@ const isInsideCodePoint = (byte: number): boolean => (byte & 0xc0) === 0x80
  * @since 0.1.0
  */
 export const longKey = ([stored, key]: readonly [string, KeyText]): KeyText | null => (stored === key ? null : key)
-
-/**
- * The code that PostgreSQL gave an error.
- *
- * @category errors
- * @since 0.1.0
- */
-export const sqlState = (error: unknown): unknown =>
-  SqlError.isSqlError(error) && Predicate.hasProperty(error.reason.cause, "code") ? error.reason.cause.code : undefined
-
-/**
- * Whether others held a row for longer than the statement would wait, or were
- * about to change it.
- *
- * @category errors
- * @since 0.1.0
- */
-export const isContended = (error: SqlError.SqlError): boolean =>
-  [lockNotAvailable, serializationFailure, deadlockDetected].includes(sqlState(error) as string)
-
-/**
- * Whether PostgreSQL did nothing, and one of so many calls that shared the statement may
- * do better alone: another was the reason, or it may wait for longer then.
- *
- * @category errors
- * @since 0.1.0
- */
-export const isRefusal = (error: SqlError.SqlError, calls: number): boolean =>
-  isContended(error) ||
-  (calls > 1 && error.reason._tag !== "ConnectionError" && !String(sqlState(error)).startsWith(shutDown))
-
-const shutDown = "57P"
-const lockNotAvailable = "55P03"
-const serializationFailure = "40001"
-const deadlockDetected = "40P01"
-
-/**
- * Tries a statement again that gave way to others who held a row: mostly they make a
- * note on it, or ask for its lease. In between it holds no connection, for whoever holds a
- * row for long may hold a thousand, and other calls are not to wait for those. A
- * transaction is over once a statement of it has failed.
- *
- * @category combinators
- * @since 0.1.0
- */
-export const outwait =
-  (inTransaction: boolean, times = 4) =>
-  <A>(call: Effect.Effect<A, SqlError.SqlError>): Effect.Effect<A, SqlError.SqlError> =>
-    Effect.flatMap(Clock.Clock, (clock) =>
-      Effect.provideService(call, Clock.Clock, clock).pipe(
-        Effect.retry({
-          while: (error) => !inTransaction && isContended(error),
-          schedule: Schedule.exponential("20 millis"),
-          times
-        }),
-        // Rows are held by the time of the database, whatever a test makes of ours.
-        Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
-      )
-    )
 
 /**
  * @category errors

@@ -10,19 +10,17 @@ import type { SqlError, Statement } from "effect/sql"
 import type { CacheStore, Fence, NewRow, Validators } from "../CacheStore.ts"
 import * as Convoy from "../Convoy.ts"
 import { escapeJsonText, escapeKeyText } from "../JsonText.ts"
+import { byHalves, isContended, isRefusal, outwait } from "./PgContention.ts"
 import type { Read } from "./PgRows.ts"
 import {
   apartInTransaction,
   arrayFrom,
   type ColumnType,
   forever,
-  isContended,
-  isRefusal,
   logChanged,
   longKey,
   maxVersion,
   noSettings,
-  outwait,
   prepared,
   see,
   type Seen,
@@ -57,19 +55,24 @@ export const filler = (self: Store): CacheStore["Service"]["fill"] => {
     rows.length === 0
       ? Effect.succeed([])
       : withOrigin(self, (origin) => {
-          const call = callOf(
-            namespace,
-            origin,
-            rows,
-            rows.map(({ fence }) => fence)
-          )
+          const callFor = (part: typeof rows) =>
+            callOf(
+              namespace,
+              origin,
+              part,
+              part.map(({ fence }) => fence)
+            )
+          const filled = (part: typeof rows, settings: Settings) =>
+            Effect.map(upsert([callFor(part)], settings), ([stored]) => stored!)
           return apartInTransaction(
             self.sql,
-            Effect.map(upsert([call], "none"), ([stored]) => stored!),
-            convoy.join(call)
+            filled(rows, "none"),
+            Effect.catchIf(convoy.join(callFor(rows)), isContended, () =>
+              byHalves(rows, (part) => filled(part, "unhurried"), false)
+            )
           )
         }).pipe(
-          // Somebody is changing one of the keys: no fence is known to hold.
+          // Somebody is changing the key: no fence is known to hold.
           Effect.catchIf(isContended, () => Effect.succeed(rows.map(() => false))),
           Effect.mapError(unavailable("fill"))
         )
