@@ -148,7 +148,7 @@ layer(Layer.provideMerge(Children.layer, Postgres), { excludeTestServices: true,
         }
         lags.sort((a, b) => a - b)
         // So much for a crowded machine: alone it takes one or two.
-        assert.isBelow(lags[30]!, 200)
+        assert.isBelow(lags[30]!, 1000)
       }).pipe(Effect.scoped)
     )
 
@@ -345,7 +345,7 @@ layer(Layer.provideMerge(Children.layer, Postgres), { excludeTestServices: true,
           assert.isTrue(yield* timed(cache.invalidate(ns, `${i}`)))
         }
         took.sort((a, b) => a - b)
-        assert.isBelow(took[200]!, 100)
+        assert.isBelow(took[200]!, 1000)
         for (let i = 0; i < 100; i++) yield* lagOf(process, ns.name, `${i}`, "old")
         // It does not hear itself what the others change: its memory answers for as long as it may.
         yield* seed(cache, ns, "k")
