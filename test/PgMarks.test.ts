@@ -251,7 +251,8 @@ layer(Postgres, { timeout: "60 seconds" })("Marks on PostgreSQL", (it) => {
             yield* store.removeTagged(ns, ["t"])
             for (let refill = 0; refill < refills; refill++) {
               const fence = yield* fenceOf(other, ns, "k")
-              yield* other.fill(ns, [fenced(row("k", "old still", { tags: [`${refill}`] }), fence)])
+              const refilled = fenced(row("k", "old still", { tags: [`${refill}`] }), fence)
+              assert.deepStrictEqual(yield* other.fill(ns, [refilled]), [true])
             }
           })
         )
@@ -263,6 +264,38 @@ layer(Postgres, { timeout: "60 seconds" })("Marks on PostgreSQL", (it) => {
         assert.strictEqual(yield* store.removeTagged(ns, ["t"]), 0)
         assert.strictEqual(yield* stateOf(other, ns, "k"), "fresh")
       }
+    })
+  )
+
+  it.effect("what has other tags at each load is stored all the same while somebody's transaction stays open", () =>
+    Effect.gen(function* () {
+      const sql = yield* PgClient.PgClient
+      const store = yield* CacheStore
+      const other = yield* elsewhere
+      const ns = namespace()
+      const refill = (tag: string) =>
+        Effect.flatMap(fenceOf(other, ns, "k"), (fence) =>
+          other.fill(ns, [fenced(row("k", tag, { tags: [tag] }), fence)])
+        )
+      const formerTags = Effect.map(
+        sql<{ former_tags: ReadonlyArray<string> }>`select former_tags from cache_entries where namespace = ${ns}`,
+        ([found]) => found!.former_tags
+      )
+      yield* store.write(ns, [row("k", "old")])
+      yield* sql.withTransaction(
+        Effect.gen(function* () {
+          yield* sql`select pg_current_xact_id()::text`
+          for (let i = 0; i < 3; i++) assert.deepStrictEqual(yield* refill(`${i}`), [true])
+          assert.deepStrictEqual(yield* formerTags, ["t", "0", "1"])
+          assert.deepStrictEqual(yield* refill("2"), [true])
+          assert.deepStrictEqual(yield* formerTags, ["t", "0", "1"])
+          for (let i = 3; i < 200; i++) yield* refill(`${i}`)
+          assert.strictEqual((yield* formerTags).length, 100)
+        })
+      )
+      // Other tests have transactions too.
+      yield* Effect.repeat(refill("last"), { until: ([isStored]) => isStored! })
+      assert.deepStrictEqual(yield* formerTags, ["99"])
     })
   )
 

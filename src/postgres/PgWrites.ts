@@ -202,6 +202,9 @@ const upsertWith = ({ fenceLifetime, sql }: Store, isFill: boolean, settings: St
     from cache_entries c
     where c.namespace = (select ${namespace}::text) and c.cache_key = u.cache_key
   ), false)`
+  // Whether no transaction is open that was when the row was stored. One that is never ends a row's list of former tags.
+  const areDecided = sql`e.written_in < pg_snapshot_xmin(pg_current_snapshot())`
+  const maxFormerTags = sql.literal("100")
   // The version is drawn again in DO UPDATE, where the row is locked: so the
   // versions of a row grow in the order of commits.
   return prepared<{ cache_key: string; version: number }, UpsertInput>(
@@ -269,9 +272,12 @@ const upsertWith = ({ fenceLifetime, sql }: Store, isFill: boolean, settings: St
         created_at = clock_timestamp(), expires_at = excluded.expires_at, stale_until = excluded.stale_until,
         retry_at = null, load_time = excluded.load_time, last_accessed = clock_timestamp(), access_count = 0,
         validators = excluded.validators, tags = excluded.tags, long_tags = excluded.long_tags,
-        former_tags = case
-          when not ${isFilled} or excluded.tags @> e.tags then '{}' else e.tags
-        end, metadata = case when
+        former_tags = case when ${isFilled} then
+          -- Marks that may concern those are not all decided yet.
+          case when ${areDecided} then '{}' else e.former_tags end
+          || case when excluded.tags @> e.tags then '{}' else e.tags end
+        else '{}' end,
+        metadata = case when
           e.data is not null and (e.stale_until is null or e.stale_until > statement_timestamp())
         then '{"live": true}'::jsonb end,
         version = nextval('cache_versions'), loaded_in = excluded.loaded_in, written_in = excluded.written_in,
@@ -281,8 +287,7 @@ const upsertWith = ({ fenceLifetime, sql }: Store, isFill: boolean, settings: St
           select
           from asked a
           where a.cache_key = e.cache_key and a.version = e.version
-            -- Every mark that may concern its former tags is decided.
-            and (e.former_tags = '{}' or e.written_in < pg_snapshot_xmin(pg_current_snapshot()))
+            and (cardinality(e.former_tags) < ${maxFormerTags} or ${areDecided})
             and not exists (
             select
             from cache_marks(
