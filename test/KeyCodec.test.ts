@@ -3,6 +3,7 @@ import { Cause, Effect, Exit, Option, Schema, SchemaTransformation } from "effec
 import * as fc from "fast-check"
 import type { CacheError } from "../src/CacheError.ts"
 import * as KeyCodec from "../src/KeyCodec.ts"
+import { hasNoBackslash, isPlainName } from "./support/json.ts"
 
 const textOf = <K>(codec: KeyCodec.KeyCodec<K>, key: K): string => {
   const text = codec.encode(key)
@@ -121,14 +122,7 @@ describe("KeyCodec", () => {
   obeysTheLaws(
     "records",
     Schema.Record(Schema.String, Schema.Int),
-    // Node 26.10's JSON.parse takes any escape in a name for the backslash that another object had as its name.
-    anyOrder(
-      fc.dictionary(
-        text.filter((name) => !name.includes("\\")),
-        integer,
-        { maxKeys: 4 }
-      )
-    )
+    anyOrder(fc.dictionary(text.filter(isPlainName), integer, { maxKeys: 4 }))
   )
   obeysTheLaws("tuples", Schema.Tuple([Schema.String, Schema.String]), fc.tuple(text, text))
   obeysTheLaws("arrays", Schema.Array(Schema.String), fc.array(text, { maxLength: 3 }))
@@ -374,7 +368,11 @@ describe("KeyCodec", () => {
         })
       )
     )
-    const texts = fc.oneof(text, fc.json(), fc.constantFrom("1", "{", "[1", '{"id":1}', "\u001a", "\u001a0000"))
+    const texts = fc.oneof(
+      text,
+      fc.json().filter(hasNoBackslash),
+      fc.constantFrom("1", "{", "[1", '{"id":1}', "\u001a", "\u001a0000")
+    )
     for (const schema of [
       Schema.Int,
       Schema.Struct({ id: Schema.Int }),

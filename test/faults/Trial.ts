@@ -57,6 +57,9 @@ export interface Trial {
   readonly slack: number
   /** With the breaker open, what a call took longer than its loader alone; unless too few met it open. */
   readonly overBare: OverBare | undefined
+  /** How many of the calls in turn tried all that they would have, and how long all took. */
+  readonly tried: number
+  readonly inTurnTook: number
   readonly errors: number
   readonly skipped: number
   readonly undecodable: number
@@ -125,7 +128,7 @@ const runIn = Effect.fnUntraced(function* (
     yield* Effect.sleep(Duration.millis(Math.max(0, began + index * settings.every - performance.now())))
     answers.push(...(yield* askAtOnce(cache, crowd, settings, loads)))
   }
-  const overBare = yield* askInTurn(cache, inTurn, settings.pause)
+  const { overBare, tried, took } = yield* askInTurn(cache, inTurn, settings.pause)
   const during = (yield* cache.health).status
   const { store } = yield* cache.stats
   yield* Effect.sleep(Duration.millis(Math.max(0, began + (fault.lasts ?? 0) - performance.now())))
@@ -147,6 +150,8 @@ const runIn = Effect.fnUntraced(function* (
     bound: readTimeout + (fault.takesAway === "everything" ? 0 : writeTimeout) + settings.loaderTime,
     slack,
     overBare,
+    tried,
+    inTurnTook: took,
     errors: store.errors,
     skipped: store.skipped,
     undecodable: store.undecodable,
@@ -241,9 +246,11 @@ const askInTurn = Effect.fnUntraced(function* (
   const over: Array<Cost> = []
   const began = performance.now()
   let { skipped } = (yield* cache.statsOf(Numbers)).store
-  for (const [asked, key] of keys.entries()) {
+  let asked = 0
+  for (const key of keys) {
     // Where rows are held but nothing fails, each is waited for, and no breaker stays open.
-    if (performance.now() - began > 60_000 && over.length < asked / 2) return undefined
+    if (performance.now() - began > 60_000 && over.length < asked / 2) break
+    asked++
     const loader = Effect.sync(() => valueOf(key))
     const bare = yield* costOf(loader)
     const open = yield* costOf(cache.getOrSet(Numbers, key, loader))
@@ -254,11 +261,13 @@ const askInTurn = Effect.fnUntraced(function* (
     skipped = store.skipped
     if (pause > 0) yield* Effect.sleep(Duration.millis(pause))
   }
-  if (over.length < keys.length / 2) return undefined
+  const answer = { overBare: undefined, tried: asked - over.length, took: performance.now() - began }
+  if (over.length < keys.length / 2) return answer
   const hundreds = Array.from({ length: Math.floor(over.length / 100) }, (_, index) =>
     waitsOf(over.slice(index * 100, index * 100 + 100).map(({ processorTime }) => processorTime))
   )
-  return { ...waitsOf(over.map(({ time }) => time)), calmest: Math.min(...hundreds.map(({ p99 }) => p99)) }
+  const calmest = Math.min(...hundreds.map(({ p99 }) => p99))
+  return { ...answer, overBare: { ...waitsOf(over.map(({ time }) => time)), calmest } }
 })
 
 interface Cost {
