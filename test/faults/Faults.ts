@@ -22,7 +22,7 @@ export interface Fault {
   /** What is done, in a few words. */
   readonly name: string
   /** What the store cannot do meanwhile. Most of the time, if it comes and goes. */
-  readonly takesAway: "everything" | "writes" | "some calls" | "nothing"
+  readonly takesAway: "everything" | "writes" | "most writes" | "some calls" | "nothing"
   /** For how long it has to last at least, in milliseconds. */
   readonly lasts?: number
   /** `keys` are those that will be asked for. It ends with the scope. */
@@ -161,7 +161,8 @@ const setReadOnly = (server: Server, setting: "on" | "off") =>
 
 const diskFull: Fault = {
   name: "no space for another page of the table",
-  takesAway: "writes",
+  // Whatever is deleted may make room for a row.
+  takesAway: "most writes",
   begin: (server) =>
     Effect.gen(function* () {
       yield* Effect.addFinalizer(() => Effect.orDie(makeRoom(server)))
