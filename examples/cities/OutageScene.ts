@@ -57,7 +57,10 @@ export const play = Effect.fn("play")(function* (asked: ReadonlyMap<string, Aske
         `  ${outage.isFrozen ? "Frozen" : "Locked"} for ${Screen.duration(Duration.toMillis(awayFor))}`
       )
       tally.isCounting = true
-      const opens = until(Effect.map(TieredCache.stats, ({ store }) => store.skipped > before.skipped))
+      const opens = until(
+        Effect.map(TieredCache.stats, ({ store }) => store.skipped > before.skipped),
+        awayFor
+      )
       const [opened] = yield* Effect.all([opens, Effect.sleep(awayFor)], { concurrency: "unbounded" })
       tally.isCounting = false
       return opened
@@ -65,7 +68,7 @@ export const play = Effect.fn("play")(function* (asked: ReadonlyMap<string, Aske
   )
   // Only PostgreSQL has it: a cache that does not ask it has no answer.
   const inStore = TieredCache.getEntry(CachedCities.Daylight, { lat: -60, day: 0 }, { skip: "memory" })
-  const inUse = yield* until(Effect.map(inStore, Option.isSome))
+  const inUse = yield* until(Effect.map(inStore, Option.isSome), Duration.seconds(30))
   tally.isOver = true
   yield* Fiber.joinAll(crowd)
 
@@ -90,14 +93,14 @@ export const play = Effect.fn("play")(function* (asked: ReadonlyMap<string, Aske
   yield* agree(tally)
 })
 
-/** How many milliseconds it takes to become true, if it does within the time that PostgreSQL is away. */
-const until = <E, R>(condition: Effect.Effect<boolean, E, R>) =>
+/** How many milliseconds it takes to become true, if it does within that time. */
+const until = <E, R>(condition: Effect.Effect<boolean, E, R>, limit: Duration.Duration) =>
   Effect.suspend(() => {
     const startedAt = performance.now()
     return condition.pipe(
       Effect.repeat({ until: (holds) => holds, schedule: Schedule.spaced("5 millis") }),
       Effect.map(() => performance.now() - startedAt),
-      Effect.timeoutOption(awayFor)
+      Effect.timeoutOption(limit)
     )
   })
 
