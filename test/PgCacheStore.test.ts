@@ -4,40 +4,19 @@ import { Context, Deferred, Effect, Fiber, Layer, Logger, Redacted, Stream } fro
 import { SqlClient, Statement } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { CacheError, StoreUnavailable } from "../src/CacheError.ts"
-import { CacheStore, type Fence, type NewRow } from "../src/CacheStore.ts"
+import { CacheStore, type Fence } from "../src/CacheStore.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
 import * as PgMigrations from "../src/postgres/PgMigrations.ts"
 import * as PgSweeper from "../src/postgres/PgSweeper.ts"
+import { fenced, load, namespace, rearm, retries, row, type Store } from "./suites/storeRows.ts"
 import { Database } from "./support/Database.ts"
+import { elsewhere } from "./support/elsewhere.ts"
+import { untilWaiting } from "./support/untilWaiting.ts"
 
 const Postgres = PgCacheStore.layer.pipe(
   Layer.provideMerge(PgMigrations.layer),
   Layer.provideMerge(Database.layer({ maxConnections: 10 }))
 )
-
-let namespaces = 0
-const namespace = () => `ns${++namespaces}`
-
-const row = (key: string, document: unknown, options?: Partial<NewRow>): NewRow => {
-  const data = JSON.stringify(document)
-  return {
-    key,
-    data,
-    size: data.length,
-    schemaVersion: 1,
-    timeToLive: 3_600_000,
-    staleFor: 0,
-    loadTime: 0,
-    isFailure: false,
-    validators: {},
-    tags: [],
-    ...options
-  }
-}
-
-const fenced = (row: NewRow, fence: Fence) => ({ ...row, fence })
-
-type Store = CacheStore["Service"]
 
 interface Stats {
   readonly namespace: string
@@ -47,42 +26,11 @@ interface Stats {
   readonly last_access: Date
 }
 
-const load = (store: Store, ns: string, key: string) => Effect.map(store.read(ns, [key]), (rows) => rows[0]!)
-
 const documents = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
   Effect.map(store.read(ns, keys), (rows) => rows.map((row) => (row._tag === "Row" ? JSON.parse(row.data) : undefined)))
 
-const retries = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
-  Effect.map(store.read(ns, keys), (rows) => rows.map((row) => row._tag === "Row" && row.retryAfter > 0))
-
-/** As one who reads the rows now and whose loads fail. */
-const rearm = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
-  Effect.flatMap(store.read(ns, keys), (rows) =>
-    store.rearm(
-      ns,
-      rows.map(({ fence }, i) => ({ key: keys[i]!, fence, retryAfter: 60_000 }))
-    )
-  )
-
-/** The store of another process. `layerWith`, because `layer` is memoised. */
-const elsewhere = Effect.suspend(() =>
-  Effect.map(
-    Layer.build(Layer.provide(PgCacheStore.layerWith({}), Database.layerClient({ maxConnections: 2 }))),
-    (context) => Context.get(context, CacheStore)
-  )
-)
-
-const untilSomeoneWaits = Effect.gen(function* () {
-  const sql = yield* PgClient.PgClient
-  while (true) {
-    yield* sql`select pg_stat_clear_snapshot()`
-    const waiting = yield* sql`
-      select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-    `
-    if (waiting.length > 0) return
-    yield* Effect.yieldNow
-  }
-})
+const areArmed = (store: Store, ns: string, keys: ReadonlyArray<string>) =>
+  Effect.map(retries(store, ns, keys), (times) => times.map((time) => (time ?? 0) > 0))
 
 /** What the effect sends to the database. */
 const statements = <A, E, R>(self: Effect.Effect<A, E, R>) => {
@@ -218,7 +166,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
                 )
               )
             case 3:
-              return rearm(store, ns, order(i))
+              return rearm(store, ns, order(i), 60_000)
             default:
               return store.write(ns, rows)
           }
@@ -270,11 +218,11 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
         Effect.gen(function* () {
           yield* store.write(ns, [row("b", 2, { timeToLive: 0, staleFor: 60_000 })])
           yield* store.remove(ns, ["c"])
-          yield* rearm(other, ns, keys)
-          assert.deepStrictEqual(yield* retries(other, ns, keys), [true, false, false, true])
+          yield* rearm(other, ns, keys, 60_000)
+          assert.deepStrictEqual(yield* areArmed(other, ns, keys), [true, false, false, true])
         })
       )
-      assert.deepStrictEqual(yield* retries(store, ns, keys), [true, false, false, true])
+      assert.deepStrictEqual(yield* areArmed(store, ns, keys), [true, false, false, true])
       assert.deepStrictEqual(yield* documents(store, ns, keys), [1, undefined, 2, 1])
     })
   )
@@ -305,7 +253,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
         keys.map(() => true)
       )
       assert.deepStrictEqual(
-        yield* retries(store, ns, keys),
+        yield* areArmed(store, ns, keys),
         keys.map(() => false)
       )
     })
@@ -347,7 +295,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
           Effect.gen(function* () {
             yield* store.touch(ns, [{ key: "k", count: 1 }])
             const checking = yield* Effect.forkDetach(check(other, ns, fence), { startImmediately: true })
-            yield* untilSomeoneWaits
+            yield* untilWaiting(1)
             return checking
           })
         )
@@ -386,7 +334,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
           yield* Deferred.await(isUsed)
           // In a transaction it waits for as long as that takes; what comes meanwhile its statement does not see.
           const asking = yield* Effect.forkChild(sql.withTransaction(ask("one", 0)))
-          yield* untilSomeoneWaits
+          yield* untilWaiting(1)
           assert.deepStrictEqual(yield* ask("two", 1), ["Granted"])
           assert.deepStrictEqual(yield* ask("three", 1), ["Held"])
           yield* Deferred.succeed(end, undefined)
@@ -409,7 +357,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
           Effect.gen(function* () {
             yield* store.touch(ns, [{ key: "b", count: 1 }])
             const removing = yield* Effect.forkDetach(other.remove(ns, ["a", "b"]), { startImmediately: true })
-            yield* untilSomeoneWaits
+            yield* untilWaiting(1)
             // Until the server finds out: who has waited for a second by then is the victim.
             yield* store.remove(ns, ["a"])
             return removing
@@ -434,7 +382,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: concurrency", (it) => 
         yield* store.write(ns, [row("k", "first")])
         for (const call of [narrow.remove(ns, ["k"]), narrow.write(ns, [row("k", "second")])]) {
           const fiber = yield* Effect.forkDetach(call)
-          yield* untilSomeoneWaits
+          yield* untilWaiting(1)
           yield* Fiber.interrupt(fiber)
           yield* narrow.ping
         }
@@ -645,9 +593,9 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
       yield* sql.withTransaction(
         Effect.gen(function* () {
           const before = yield* updates
-          yield* rearm(store, ns, ["k"])
+          yield* rearm(store, ns, ["k"], 60_000)
           yield* store.write(ns, [row("k", 2, { timeToLive: 0, staleFor: 1000, validators: { etag: "x" } })])
-          yield* rearm(store, ns, ["k"])
+          yield* rearm(store, ns, ["k"], 60_000)
           const after = yield* updates
           assert.deepStrictEqual([after.updated - before.updated, after.hot - before.hot], [3, 3])
         })
@@ -749,7 +697,7 @@ layer(Postgres, { timeout: "60 seconds" })("PgCacheStore: statements", (it) => {
       const ns = namespace()
       const lives = { timeToLive: 0, staleFor: Infinity, loadTime: 5 }
       yield* store.write(ns, [row("k", 1, { ...lives, isFailure: true, validators: { etag: "x" }, tags: ["t"] })])
-      yield* rearm(store, ns, ["k"])
+      yield* rearm(store, ns, ["k"], 60_000)
       yield* store.remove(ns, ["absent", "k"])
       const tombstones = yield* sql`
         select

@@ -1,13 +1,14 @@
 /** What is asked of many rows while a transaction of somebody else holds some of them. */
 import { PgClient } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Effect, Layer } from "effect"
 import { CacheStore } from "../src/CacheStore.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
 import * as PgMigrations from "../src/postgres/PgMigrations.ts"
 import { documentOf, fillAs, namespace, row, type Store } from "./suites/storeRows.ts"
 import { counted } from "./support/counted.ts"
 import { Database } from "./support/Database.ts"
+import { elsewhere } from "./support/elsewhere.ts"
 
 const Postgres = PgCacheStore.layer.pipe(
   Layer.provideMerge(PgMigrations.layer),
@@ -33,11 +34,9 @@ const whileHeld = <A, E>(ns: string, held: ReadonlyArray<string>, run: (other: S
   Effect.gen(function* () {
     const sql = yield* PgClient.PgClient
     const store = yield* CacheStore
-    const other = yield* Layer.build(
-      Layer.provide(PgCacheStore.layerWith({}), Database.layerClient({ maxConnections: 2 }))
-    )
+    const other = yield* elsewhere
     const uses = held.map((key) => ({ key, count: 1 }))
-    return yield* sql.withTransaction(Effect.andThen(store.touch(ns, uses), run(Context.get(other, CacheStore))))
+    return yield* sql.withTransaction(Effect.andThen(store.touch(ns, uses), run(other)))
   })
 
 const ask = (store: Store, ns: string, read: Effect.Success<ReturnType<typeof written>>, owner: string) =>

@@ -8,6 +8,7 @@ import * as PgMigrations from "../src/postgres/PgMigrations.ts"
 import { documentOf, fenced, load, namespace, row, type Store } from "./suites/storeRows.ts"
 import { Database } from "./support/Database.ts"
 import { counted } from "./support/counted.ts"
+import { untilWaiting } from "./support/untilWaiting.ts"
 
 const Postgres = PgCacheStore.layer.pipe(
   Layer.provideMerge(PgMigrations.layer),
@@ -18,21 +19,6 @@ const numbers = (count: number) => Array.from({ length: count }, (_, i) => i)
 
 const atOnce = <A, E, R>(calls: ReadonlyArray<Effect.Effect<A, E, R>>) =>
   Effect.all(calls, { concurrency: "unbounded" })
-
-/** Until so many sessions wait for a lock, and have for so long. */
-const untilWaiting = (sessions: number, since = "0 ms") =>
-  Effect.gen(function* () {
-    const sql = yield* PgClient.PgClient
-    while (true) {
-      const [waiting] = yield* sql<{ count: number }>`
-        select count(*)::int4 as count from pg_stat_activity
-        where datname = current_database() and wait_event_type = 'Lock'
-          and query_start <= clock_timestamp() - ${since}::interval
-      `
-      if (waiting!.count >= sessions) return
-      yield* Effect.yieldNow
-    }
-  })
 
 /** Runs the effect while a transaction of somebody else has done this, and is open; it then commits. */
 const whileOpen = <A, E, R, B, E2, R2>(done: Effect.Effect<B, E2, R2>, effect: Effect.Effect<A, E, R>) =>

@@ -7,48 +7,21 @@ import { PgClient, PgTypes } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Result, Stream } from "effect"
 import * as fc from "fast-check"
-import { CacheStore, type Fence, type NewRow } from "../src/CacheStore.ts"
+import { CacheStore, type NewRow } from "../src/CacheStore.ts"
 import * as Glob from "../src/Glob.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
 import * as PgMigrations from "../src/postgres/PgMigrations.ts"
+import { fenced, namespace, row as anyRow, type Store } from "./suites/storeRows.ts"
 import { Database } from "./support/Database.ts"
+import { elsewhere } from "./support/elsewhere.ts"
 
 const Postgres = PgCacheStore.layer.pipe(
   Layer.provideMerge(PgMigrations.layer),
   Layer.provideMerge(Database.layer({ maxConnections: 10 }))
 )
 
-type Store = CacheStore["Service"]
-
-let namespaces = 0
-const namespace = () => `ns${++namespaces}`
-
-const row = (key: string, document: unknown, options?: Partial<NewRow>): NewRow => {
-  const data = JSON.stringify(document)
-  return {
-    key,
-    data,
-    size: data.length,
-    schemaVersion: 1,
-    timeToLive: 3_600_000,
-    staleFor: 3_600_000,
-    loadTime: 0,
-    isFailure: false,
-    validators: {},
-    tags: ["t"],
-    ...options
-  }
-}
-
-const fenced = (row: NewRow, fence: Fence) => ({ ...row, fence })
-
-/** The store of another process. */
-const elsewhere = Effect.suspend(() =>
-  Effect.map(
-    Layer.build(Layer.provide(PgCacheStore.layerWith({}), Database.layerClient({ maxConnections: 2 }))),
-    (context) => Context.get(context, CacheStore)
-  )
-)
+const row = (key: string, document: unknown, options?: Partial<NewRow>): NewRow =>
+  anyRow(key, document, { staleFor: 3_600_000, tags: ["t"], ...options })
 
 const fenceOf = (store: Store, ns: string, key: string) => Effect.map(store.read(ns, [key]), ([read]) => read!.fence)
 

@@ -9,6 +9,7 @@ import { CacheStore } from "../src/CacheStore.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
 import * as PgMigrations from "../src/postgres/PgMigrations.ts"
 import { Database } from "./support/Database.ts"
+import { untilWaiting } from "./support/untilWaiting.ts"
 
 const directory = new URL("../migrations/", import.meta.url)
 
@@ -64,18 +65,6 @@ const storeWorks = Effect.gen(function* () {
   yield* store.rearm("genes", [{ key: "1", fence: row!.fence, retryAfter: 10_000 }])
   assert.strictEqual(yield* store.clear("genes"), 1)
 }).pipe(Effect.provide(PgCacheStore.layer))
-
-const untilSomeoneWaits = Effect.gen(function* () {
-  const sql = yield* PgClient.PgClient
-  while (true) {
-    yield* sql`select pg_stat_clear_snapshot()`
-    const waiting = yield* sql`
-      select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
-    `
-    if (waiting.length > 0) return
-    yield* Effect.yieldNow
-  }
-})
 
 const reasonOf = (error: CacheError) => [error.reason._tag, error.message] as const
 
@@ -163,7 +152,7 @@ describe("PgMigrations", () => {
             const fiber = yield* Effect.forkChild(
               Effect.provide(PgMigrations.run, Database.layerClient({ maxConnections: 1 }))
             )
-            yield* untilSomeoneWaits
+            yield* untilWaiting(1)
             yield* Fiber.interrupt(fiber)
           })
         )
