@@ -118,7 +118,8 @@ const loadLeased = Effect.fnUntraced(function* <K, A, X, E, R>(
     // Whoever has something stale to be given need not wait for the lease either.
     yield* progress.loading.open
     const turn = yield* Lease.ask(lease, toLoad)
-    if (turn.mustWait || turn.ours.length > 0) progress.loadingSince ??= yield* Clock.currentTimeMillis
+    // Also while it is told again and again that something has changed.
+    progress.loadingSince ??= yield* Clock.currentTimeMillis
     if (turn.ours.length > 0) yield* Lease.hold(lease, loadKeys(load, loadMissing, turn.ours, startedAt))
     if (turn.theirs.length === 0) break
     settle()

@@ -377,6 +377,23 @@ export const leaseSuite = (test: Test): void => {
       assert.isAtMost(operations(a).filter((operation) => operation === "acquire").length, 10)
     }))
 
+  test("a key that changes all the time while the store takes its time counts for the hard timeout", (world) =>
+    Effect.gen(function* () {
+      const options = { value: Schema.Int, ...patient } as const
+      const ns = world.namespace({ ...options, name: `changing-${world.topology.name}`, loaderHardTimeout: 500 })
+      const b = yield* world.node(unhurried)
+      const a = yield* disturbed(
+        world,
+        Array.from({ length: 100 }, () => Effect.andThen(b.cache.invalidate(ns, "k"), Effect.sleep(300)))
+      )
+      const asking = yield* start(Effect.flip(a.cache.getOrSet(ns, "k", Effect.succeed(1))))
+      assert.isAtMost(yield* passing(() => isDone(asking)), 1500)
+      const error = yield* Fiber.join(asking)
+      assert.isTrue(error instanceof CacheError && error.reason._tag === "LoaderTimeout")
+      // It goes on in the background.
+      yield* passing(() => flightsInTheAir() === 0)
+    }))
+
   test("a load that takes longer than the lease is not run twice: the lease is renewed until it ends", (world) =>
     Effect.gen(function* () {
       const [a, b] = yield* pair(world)
