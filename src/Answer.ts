@@ -134,7 +134,7 @@ export const answerOf = <K, A, X, E, R>(
   { cargo, exit }: LoadFlight<A, X>,
   now: number
 ): CacheEntry<A> | Exit.Failure<never, unknown> | undefined => {
-  const hasLanded = exit === undefined ? has(cargo.landing, id) : Exit.isSuccess(exit)
+  const hasLanded = exit === undefined || cargo.settled.has(id) ? has(cargo.landing, id) : Exit.isSuccess(exit)
   const landing = hasLanded ? cargo.landing : undefined
   const entry = landing?.entries.get(id)
   if (entry !== undefined) return entry

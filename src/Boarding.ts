@@ -71,14 +71,23 @@ export const boardFlights = <K, A, X, E, R>(
     }
     return false
   }
-  const isEnough = wanted.size > 1 && loadMissing !== undefined ? isHopeless : undefined
+  /** Whether all that the caller came for is there, although other keys are still to be loaded. */
+  const isServed = () => {
+    for (const [id, { cargo, exit }] of carriers) if (exit === undefined && !cargo.settled.has(id)) return false
+    return true
+  }
+  const isEnough =
+    loadMissing === undefined
+      ? undefined
+      : (flight: LoadFlight<A, X>) => (flight.exit === undefined ? isServed() : wanted.size > 1 && isHopeless(flight))
   const waited =
     patience === undefined ? flights.wait(board, isEnough) : flights.waitWithin(board, patience.end, adopt, isEnough)
   return Effect.map(waited, (brought) => {
     const now = brought === undefined ? patience!.ended() : nowOf(caller)
     for (const [id, flight] of carriers) {
       // Who has enough leaves the others, and may have ended them by that.
-      if (brought !== undefined && (flight.exit === undefined || Exit.isFailure(flight.exit))) continue
+      const hasLanded = flight.exit !== undefined && Exit.isSuccess(flight.exit)
+      if (brought !== undefined && !hasLanded && !flight.cargo.settled.has(id)) continue
       const answer = answerOf(plan, id, flight, now)
       if (answer === undefined) continue
       if (Exit.isExit(answer)) found.failures.set(id, answer)
@@ -109,11 +118,24 @@ const takeOff = <K, A, X, E, R>(
   }
   const inBackground = draw !== undefined
   const landing: Landing<A> = { entries: new Map(), failures: new Map() }
-  const progress: Progress<A> = { reserve, landing, loadingSince: undefined, loading: Latch.makeUnsafe(), inBackground }
+  const progress: Progress<A> = {
+    reserve,
+    landing,
+    settled: new Set(),
+    loadingSince: undefined,
+    loading: Latch.makeUnsafe(),
+    inBackground
+  }
   const ids = route.shared ? left.map(({ id }) => id) : []
   const start = (flight: Flight<Landing<A>, X, KeyId, Progress<A>>) =>
     Effect.runForkWith(caller.context as Context.Context<R>)(
-      run({ ...plan, progress, draw }, left, (id) => flights.divert(id, flight))
+      run({ ...plan, progress, draw }, left, (ids) => {
+        for (const id of ids) {
+          progress.settled.add(id)
+          flights.divert(id, flight)
+        }
+        if (ids.length > 0) flights.tell(flight)
+      })
     )
   return flights.takeOff<X>(ids, start, progress)
 }

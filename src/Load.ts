@@ -31,9 +31,9 @@ import { type Landing, ownCopy, type Space } from "./Space.ts"
 import { nowOf } from "./Surroundings.ts"
 
 /**
- * Finds or loads the wanted keys. `settled` hears of each key that needs no
- * loader, or no other: from then on its entry only ages here, so a newcomer should
- * look for itself.
+ * Finds or loads the wanted keys. `settled` hears of those that need no loader, or
+ * no other, before the load ends: whoever waits for no more has them, and from then on
+ * their entries only age here, so a newcomer should look for itself.
  *
  * @category running
  * @since 0.1.0
@@ -41,7 +41,7 @@ import { nowOf } from "./Surroundings.ts"
 export const run = <K, A, X, E, R>(
   load: Load<K, A, X, E, R>,
   wanted: ReadonlyArray<Wanted<K>>,
-  settled: (id: KeyId) => void
+  settled: (ids: ReadonlyArray<KeyId>) => void
 ): Effect.Effect<Landing<A>, X, R> => {
   const { loadMissing, progress, space } = load
   const { fences, namespace } = space
@@ -105,14 +105,11 @@ const loadLeased = Effect.fnUntraced(function* <K, A, X, E, R>(
   lease: Lease.Lease | undefined,
   first: Look<K>,
   fence: Fence<K>,
-  settled: (id: KeyId) => void
+  settled: (ids: ReadonlyArray<KeyId>) => void
 ): Effect.fn.Return<Landing<A>, X, R> {
   const { progress } = load
   const { landing } = progress
-  const settle = () => {
-    for (const id of landing.entries.keys()) settled(id)
-    for (const id of landing.failures.keys()) settled(id)
-  }
+  const settle = () => settled([...landing.entries.keys(), ...landing.failures.keys()])
   for (let { startedAt, toLoad } = first; toLoad.length > 0;) {
     settle()
     // Whoever has something stale to be given need not wait for the lease either.

@@ -21,6 +21,9 @@
  * boards that flight for it any more: what it brings is older than what a newcomer
  * has a right to.
  *
+ * A run that brings one key before another *tells* those who wait for it, and whoever has
+ * all that it came for leaves with that.
+ *
  * To find or start a flight and to be counted as waiting for it is one
  * synchronous step, so no interruption can fall between the two. A run that asks
  * for its own key waits for itself: that is a deadlock of the caller's making.
@@ -92,6 +95,11 @@ export class SingleFlight<Id, A, C = undefined> {
     return flight
   }
 
+  /** Has those who wait for the flight look at its cargo: it may have brought them enough before it lands. */
+  tell(flight: Flight<A, unknown, Id, C>): void {
+    for (const observer of (flight as Running<A, Id, C>).observers) observer(undefined)
+  }
+
   /** Lets nobody board a flight for this key any more; with `only`, unless another flight carries it by now. */
   divert(id: Id, only?: Flight<A, unknown, Id>): void {
     if (only === undefined || this.#gates.get(id)?.flight === only) this.#gates.delete(id)
@@ -113,7 +121,7 @@ export class SingleFlight<Id, A, C = undefined> {
    * in the step in which the caller is counted as waiting.
    *
    * With `isEnough` the caller waits no longer than until that is true of a flight
-   * that has landed, and gets what had landed by then.
+   * that has landed, or of which it is told (`tell`), and gets what had landed by then.
    */
   wait<E>(
     board: () => ReadonlyArray<Flight<A, E, Id, C>>,
@@ -161,11 +169,21 @@ export class SingleFlight<Id, A, C = undefined> {
         return (leaving = this.#leave(boarded))
       }
       const end = (exit: Exit.Exit<ReadonlyArray<A> | undefined, E>): void => resume(Effect.andThen(leave(), exit))
-      const landed = (exit: Exit.Exit<A, unknown>): void => {
-        airborne--
+      const landed = (exit: Exit.Exit<A, unknown> | undefined): void => {
+        if (exit !== undefined) airborne--
         const outcome =
-          airborne === 0 || Exit.isFailure(exit) || isEnough ? outcomeOf<A, E, F>(flights, isEnough) : undefined
-        if (outcome !== undefined) end(outcome)
+          airborne === 0 || exit === undefined || Exit.isFailure(exit) || isEnough
+            ? outcomeOf<A, E, F>(flights, isEnough)
+            : undefined
+        if (outcome === undefined) return
+        if (exit !== undefined) end(outcome)
+        // In a step of its own: it is the flight that tells, and it may end with this caller.
+        else
+          resume(
+            Effect.uninterruptibleMask((restore) =>
+              Effect.flatMap(Effect.yieldNow, () => Effect.andThen(restore(leave()), outcome))
+            )
+          )
       }
       const timedOut = (exit: Exit.Exit<void>): void => {
         // With an outcome `landed` is about to be told, in this same step.
@@ -228,13 +246,13 @@ interface Running<A, Id, C> extends Flight<A, unknown, Id, C> {
   waiters: number
   exit: Exit.Exit<A, unknown> | undefined
   fiber: Fiber.Fiber<A, unknown> | undefined
-  readonly observers: Set<(exit: Exit.Exit<A, unknown>) => void>
+  readonly observers: Set<(exit: Exit.Exit<A, unknown> | undefined) => void>
 }
 
 const fibersOf = <A, Id, C>(flights: Iterable<Running<A, Id, C>>): ReadonlyArray<Fiber.Fiber<A, unknown>> =>
   [...flights].flatMap(({ fiber }) => (fiber === undefined ? [] : [fiber]))
 
-/** What the flights brought, once all have landed, one has failed, or one has brought enough. */
+/** What the flights brought, once all have landed, one has failed, or they have brought enough. */
 const outcomeOf = <A, E, F extends Flight<A, E>>(
   flights: ReadonlyArray<F>,
   isEnough?: (flight: F) => boolean
@@ -243,10 +261,10 @@ const outcomeOf = <A, E, F extends Flight<A, E>>(
   let suffices = false
   for (const flight of flights) {
     const { exit } = flight
+    suffices ||= isEnough?.(flight) === true
     if (exit === undefined) continue
     if (Exit.isFailure(exit)) return Exit.failCause(exit.cause)
     brought.push(exit.value)
-    suffices ||= isEnough?.(flight) === true
   }
   return suffices || brought.length === flights.length ? Exit.succeed(brought) : undefined
 }

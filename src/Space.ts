@@ -77,6 +77,8 @@ export interface Progress<A> {
   readonly reserve: Map<KeyId, Held<A>>
   /** What it has brought; the store may have yet to be told of that. */
   readonly landing: Landing<A>
+  /** The keys that need no loader any more, and have been stored, before the load ends. */
+  readonly settled: Set<KeyId>
   /** When the loader began, or the wait for another process that runs it. */
   loadingSince: number | undefined
   /** Opens when it is about to begin, or when the load ends without it. */

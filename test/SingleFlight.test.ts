@@ -266,6 +266,90 @@ describe("SingleFlight", () => {
     })
   )
 
+  describe("who is told that a flight has brought enough before it lands", () => {
+    interface Cargo {
+      isEnough: boolean
+    }
+    /** A run that says so when the test does, and goes on. */
+    const telling = Effect.gen(function* () {
+      const flights = new SingleFlight<string, number, Cargo>()
+      const [time, landing, over] = [
+        yield* Deferred.make<void>(),
+        yield* Deferred.make<number>(),
+        yield* Deferred.make<Exit.Exit<number>>()
+      ]
+      const flight = flights.takeOff<never>(
+        ["a"],
+        (flight) =>
+          Effect.runFork(
+            Deferred.await(time).pipe(
+              Effect.andThen(
+                Effect.sync(() => {
+                  flight.cargo.isEnough = true
+                  flights.tell(flight)
+                })
+              ),
+              Effect.andThen(Deferred.await(landing)),
+              Effect.onExit((exit) => Deferred.succeed(over, exit))
+            )
+          ),
+        { isEnough: false }
+      )
+      const contented = flights.wait(
+        () => [flight],
+        ({ cargo }) => cargo.isEnough
+      )
+      return {
+        flights,
+        flight,
+        contented,
+        landing,
+        tell: Deferred.succeed(time, undefined),
+        over: Deferred.await(over)
+      }
+    })
+
+    it.effect("waits no longer, and the run goes on for the others", () =>
+      Effect.gen(function* () {
+        const { contented, flight, flights, landing, tell } = yield* telling
+        const [one, other] = yield* forkAll([contented, flights.wait(() => [flight])])
+        yield* tell
+        assert.deepStrictEqual(yield* Fiber.join(one!), [])
+        assert.strictEqual(flight.waiters, 1)
+        yield* Deferred.succeed(landing, 7)
+        assert.deepStrictEqual(yield* Fiber.join(other!), [7])
+        assertEmpty(flights, ["a"])
+      })
+    )
+
+    it.effect("ends the run if nobody else waits for it", () =>
+      Effect.gen(function* () {
+        const { contented, flights, over, tell } = yield* telling
+        const [one] = yield* forkAll([contented])
+        yield* tell
+        assert.deepStrictEqual(yield* Fiber.join(one!), [])
+        assert.isTrue(Exit.hasInterrupts(yield* over))
+        assertEmpty(flights, ["a"])
+      })
+    )
+
+    it.effect("has left, though it is interrupted in the same step", () =>
+      Effect.gen(function* () {
+        const { contented, flight, flights, over, tell } = yield* telling
+        const [one] = yield* forkAll([contented])
+        flights.tell(flight)
+        assert.isUndefined(one!.pollUnsafe(), "it is not enough yet")
+        flight.cargo.isEnough = true
+        flights.tell(flight)
+        one!.interruptUnsafe()
+        yield* Fiber.await(one!)
+        assert.isTrue(Exit.hasInterrupts(yield* over))
+        assertEmpty(flights, ["a"])
+        yield* tell
+      })
+    )
+  })
+
   it.effect("a flight without keys is found by nobody, and is waited for, left and closed like any other", () =>
     Effect.gen(function* () {
       const flights = new SingleFlight<string, number>()
@@ -745,7 +829,7 @@ const forkAll = <A, E>(effects: ReadonlyArray<Effect.Effect<A, E>>) =>
 
 const joinAll = <A, E>(fibers: ReadonlyArray<Fiber.Fiber<A, E>>) => Effect.forEach(fibers, (fiber) => Fiber.join(fiber))
 
-const assertEmpty = (flights: SingleFlight<string, number>, ids: ReadonlyArray<string>) => {
+const assertEmpty = <C>(flights: SingleFlight<string, number, C>, ids: ReadonlyArray<string>) => {
   assert.strictEqual(flights.size, 0)
   for (const id of ids) assert.isUndefined(flights.find(id))
 }

@@ -57,7 +57,7 @@ export const visit = (self: Surroundings): Effect.Effect<void> =>
   Effect.suspend(() => (self.dice.chance(0.92) ? look(self, asking(self)) : change(self)))
 
 const asking = (self: Surroundings): Asking => {
-  const { cache, dice, readTimeout, source } = self
+  const { cache, dice, readTimeout, source, writeTimeout } = self
   const kind = dice.pick(kinds)
   const key = keyBy(dice)
   const keys = Array.from({ length: 2 + dice.below(8) }, () => keyBy(dice))
@@ -72,8 +72,8 @@ const asking = (self: Surroundings): Asking => {
   // Without options a hit takes a shorter way.
   const fallback = (key: number): GetOrSetOptions<Value, SourceFailed> | undefined =>
     hasFallback ? { fallback: () => ({ key, version: fallen, readAt: Date.now(), filling: "" }) } : undefined
-  // A read without a hard timeout waits for its loader, and after it for the store.
-  const bounded = Number.isFinite(namespace.loaderHardTimeout) ? readTimeout + namespace.loaderHardTimeout : Infinity
+  // For the store before the loader, and for the lease, for the loader, and for the store after it.
+  const bounded = 2 * readTimeout + namespace.loaderHardTimeout + writeTimeout
   const value = <E>(effect: Effect.Effect<Value, E>) => Effect.map(effect, (value) => [{ key, value }])
   const entry = <E>(effect: Effect.Effect<CacheEntry<Value>, E>) =>
     Effect.map(effect, (entry) => [{ key, value: entry.value, entry }])

@@ -854,6 +854,35 @@ export const leaseSuite = (test: Test): void => {
       assert.deepStrictEqual([yield* Fiber.join(bulk), yield* Fiber.join(first)], ["no", 1])
     }))
 
+  for (const [patience, timeouts] of [
+    ["without a timeout", {}],
+    ["with a hard timeout", { loaderHardTimeout: "1 hour" }]
+  ] as const) {
+    test(`who came for one key of a call for many has it when it is there, and waits for no other: ${patience}`, (world) =>
+      Effect.gen(function* () {
+        const [a, b] = yield* pair(world)
+        const ns = world.namespace({ value: Schema.Int, ...patient, ...timeouts })
+        const [others, own] = [controlled<number>(), controlled<ReadonlyArray<number>>()]
+        const first = yield* start(a.cache.getOrSet(ns, "a", others.loader))
+        yield* others.began
+        const bulk = yield* start(b.cache.getOrSetMany(ns, ["a", "b", "c"], () => own.loader))
+        yield* own.began
+        const [one, both] = [
+          yield* start(b.cache.getOrSet(ns, "b", notToBeRun)),
+          yield* start(b.cache.getOrSetMany(ns, ["c", "b"], () => notToBeRun))
+        ]
+        yield* until(() => Effect.map(b.cache.statsOf(ns), ({ coalesced }) => coalesced === 3))
+        assert.isFalse(isDone(one))
+        yield* own.end(Exit.succeed([2, 3]))
+        assert.strictEqual(yield* atOnce(Fiber.join(one)), 2)
+        assert.deepStrictEqual(yield* atOnce(Fiber.join(both)), [3, 2])
+        yield* waitsFor(b, ns, 1)
+        assert.isFalse(isDone(bulk))
+        yield* others.end(Exit.succeed(1))
+        assert.deepStrictEqual([yield* Fiber.join(first), yield* Fiber.join(bulk)], [1, [1, 2, 3]])
+      }))
+  }
+
   test("with the store failing, hanging or dying on leases, loads go on without them", (world) =>
     Effect.gen(function* () {
       for (const fault of ["fails", "dies", "hangs"] as const) {
