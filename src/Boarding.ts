@@ -13,7 +13,7 @@
  */
 import { type Context, Effect, Exit, type Fiber, Latch } from "effect"
 import { answerOf, type LoadFlight, patienceOf, type Plan } from "./Answer.ts"
-import { heldIn } from "./InMemory.ts"
+import { heldIn, reserveIn } from "./InMemory.ts"
 import { run } from "./Load.ts"
 import type { Wanted } from "./LoadTask.ts"
 import type { KeyId } from "./MemoryCache.ts"
@@ -112,9 +112,8 @@ const takeOff = <K, A, X, E, R>(
   const reserve = new Map<KeyId, Held<A>>()
   const now = nowOf(caller)
   for (const { id } of left) {
-    const present = route.readMemory || (route.force && route.keepMemory) ? space.partition.get(id, now) : undefined
-    const held = present === undefined ? undefined : heldIn(space, present)
-    if (held !== undefined && held.failure === undefined) reserve.set(id, held)
+    const held = reserveIn(space, route, id, now)
+    if (held !== undefined) reserve.set(id, held)
   }
   const inBackground = draw !== undefined
   const landing: Landing<A> = { entries: new Map(), failures: new Map() }

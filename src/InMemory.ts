@@ -14,7 +14,8 @@ import { Effect, Option, Random } from "effect"
 import * as Aging from "./Aging.ts"
 import * as CachePolicy from "./CachePolicy.ts"
 import type { Fenced } from "./LoadTask.ts"
-import type { MemoryEntry } from "./MemoryCache.ts"
+import type { KeyId, MemoryEntry } from "./MemoryCache.ts"
+import type { Route } from "./Route.ts"
 import type { Held, Space } from "./Space.ts"
 
 /**
@@ -107,4 +108,22 @@ export const heldIn = <K, A>({ namespace }: Space<K, A>, entry: MemoryEntry<A>):
     fence: undefined,
     unstored
   }
+}
+
+/**
+ * What a load may fall back on of what memory holds; whoever forces a load may have
+ * it too.
+ *
+ * @category getters
+ * @since 0.1.0
+ */
+export const reserveIn = <K, A>(
+  space: Space<K, A>,
+  route: Pick<Route, "readMemory" | "force" | "keepMemory">,
+  id: KeyId,
+  now: number
+): Held<A> | undefined => {
+  const present = route.readMemory || (route.force && route.keepMemory) ? space.partition.get(id, now) : undefined
+  const held = present === undefined ? undefined : heldIn(space, present)
+  return held?.failure === undefined ? held : undefined
 }

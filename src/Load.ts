@@ -16,14 +16,15 @@
  *
  * @since 0.1.0
  */
-import { Cause, Clock, Effect, Exit } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber } from "effect"
 import type { CacheEntry } from "./CacheEntry.ts"
 import type { KeyText } from "./CacheStore.ts"
-import { keepInMemory, vouch } from "./InMemory.ts"
+import { keepInMemory, reserveIn, vouch } from "./InMemory.ts"
 import { keepFailure, keepValues } from "./Keep.ts"
 import * as Lease from "./Lease.ts"
 import { Loaded } from "./Loaded.ts"
 import type { Fenced, Load, Missing, Wanted } from "./LoadTask.ts"
+import type { LocalFence } from "./LocalFence.ts"
 import { lookupStore } from "./Lookup.ts"
 import type { KeyId } from "./MemoryCache.ts"
 import type { BulkLoader } from "./Operations.ts"
@@ -49,7 +50,10 @@ export const run = <K, A, X, E, R>(
   const fence: Fence<K> = (wanted) =>
     wanted.map((want) => {
       const [before, local] = [open.get(want.id), fences.open(want.id)]
-      if (before !== undefined) fences.close(want.id, before)
+      if (before !== undefined) {
+        renewReserve(load, want.id, before)
+        fences.close(want.id, before)
+      }
       open.set(want.id, local)
       return { ...want, local }
     })
@@ -78,6 +82,19 @@ export const run = <K, A, X, E, R>(
 
 /** New fences in place of those that are open: what changes between two looks at the store is no harm to the later. */
 type Fence<K> = (wanted: ReadonlyArray<Wanted<K>>) => ReadonlyArray<Fenced<K>>
+
+/** What has been changed meanwhile is no reserve any more: the new fence would let it into memory again. */
+const renewReserve = <K, A, X, E, R>(
+  { progress: { reserve }, route, space }: Load<K, A, X, E, R>,
+  id: KeyId,
+  before: LocalFence
+): void => {
+  const known = reserve.get(id)
+  if (known === undefined || !space.fences.isBroken(before, known.entry.tags)) return
+  const held = reserveIn(space, route, id, nowOf(Fiber.getCurrent()!))
+  if (held === undefined) reserve.delete(id)
+  else reserve.set(id, held)
+}
 
 /** What is left to be loaded after a look at the store, and when that began. */
 interface Look<K> {

@@ -299,6 +299,38 @@ export const leaseSuite = (test: Test): void => {
       }
     }))
 
+  for (const who of ["another process", "its own"] as const) {
+    test(`what ${who} invalidates while a load waits does not come back by it, though the store fails it then`, (world) =>
+      Effect.gen(function* () {
+        const broken = breakable(yield* CacheStore)
+        const a = yield* world.node(unhurried)
+        const b = yield* world.node({ ...unhurried, store: broken.store })
+        const ns = world.namespace({
+          value: Schema.Int,
+          ...patient,
+          timeToLive: "1 hour",
+          staleIfError: "1 day",
+          failureBackoff: "5 minutes"
+        })
+        yield* a.cache.set(ns, "k", 1)
+        assert.strictEqual(yield* b.cache.getOrSet(ns, "k", notToBeRun), 1)
+        yield* world.advance("2 hours")
+        const { began, end, loader } = controlled<number>()
+        const first = yield* start(a.cache.getOrSet(ns, "k", loader))
+        yield* began
+        const second = yield* start(b.cache.getOrSet(ns, "k", Effect.fail("no")))
+        yield* waitsFor(b, ns, 1)
+        broken.break("fails", "read")
+        yield* (who === "its own" ? b : a).cache.invalidate(ns, "k")
+        yield* passing(() => isDone(second))
+        broken.mend()
+        assert.strictEqual(yield* b.cache.getOrSet(ns, "k", Effect.succeed(2)), 2)
+        yield* end(Exit.succeed(1))
+        yield* Fiber.join(first)
+        assert.strictEqual(yield* b.cache.getOrSet(ns, "k", notToBeRun), 2)
+      }))
+  }
+
   test("a failure that is kept is given to who waits, too", (world) =>
     Effect.gen(function* () {
       const [a, b] = yield* pair(world)
