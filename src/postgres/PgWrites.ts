@@ -202,7 +202,8 @@ const upsertWith = ({ fenceLifetime, sql }: Store, isFill: boolean, settings: St
     from cache_entries c
     where c.namespace = (select ${namespace}::text) and c.cache_key = u.cache_key
   ), false)`
-  // Whether no transaction is open that was when the row was stored. One that is never ends a row's list of former tags.
+  // Whether every transaction has ended that was open when the row was stored, and might mark its former tags. While one
+  // stays open they are carried along from load to load, up to so many.
   const areDecided = sql`e.written_in < pg_snapshot_xmin(pg_current_snapshot())`
   const maxFormerTags = sql.literal("100")
   // The version is drawn again in DO UPDATE, where the row is locked: so the

@@ -1,6 +1,6 @@
 /**
- * Whether Node 26.10 parses any objects of such texts rightly. Once it has parsed a name with a
- * backslash, it takes other escapes in names of other objects for that.
+ * Whether Node 26.10 may parse this, and other texts after it. Once its JSON.parse has met a name that
+ * ends in a backslash, it takes other escapes in the names of other objects for that.
  */
 export const hasNoBackslash = (json: string): boolean => !json.includes("\\\\")
 
