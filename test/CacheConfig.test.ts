@@ -538,6 +538,25 @@ describe("CACHE_CONFIG", () => {
     })
   )
 
+  it.effect("has no switch for tags (C54), nor for making up for invalidations that the store was not told (C65)", () =>
+    Effect.gen(function* () {
+      for (const [config, variable, problem] of [
+        [{ policy: { tags: false } }, "policy.tags", "there is no such field"],
+        [{ namespaces: { genes: { tagging: false } } }, "namespaces.genes.tagging", "there is no such field"],
+        [{ store: { autoRecovery: false } }, "store.autoRecovery", "there is no such field"],
+        [
+          { store: { maxPendingInvalidations: 0 } },
+          "store.maxPendingInvalidations",
+          "must be a whole number above zero"
+        ]
+      ] as const) {
+        const reason = yield* refusal(readOf(config as unknown as CacheConfigInput))
+        assert.include(reason.variable, variable)
+        assert.include(reason.problem, problem)
+      }
+    })
+  )
+
   it.effect("is refused when it has an unknown field, or a value that makes no sense", () =>
     Effect.gen(function* () {
       for (const [config, path, value, problem] of [

@@ -326,6 +326,20 @@ export const faultSuite = (test: Test): void => {
       ])
     }))
 
+  test("C65 making up for what the store was not told has no switch: with room for one key alone, two are made up for", (world) =>
+    Effect.gen(function* () {
+      const { a, b, break: breakStore, mend, ns } = yield* nodes(world, { maxPendingInvalidations: 1 })
+      const keys = ["a", "b"]
+      for (const key of keys) yield* a.cache.set(ns, key, 1)
+      breakStore("fails")
+      for (const key of keys) yield* Effect.exit(a.cache.invalidate(ns, key))
+      mend()
+      for (let statement = 0; statement < 2; statement++) yield* world.advance("10 seconds")
+      for (const { cache } of [a, b]) {
+        assert.deepStrictEqual(yield* cache.getMany(ns, keys), [Option.none(), Option.none()])
+      }
+    }))
+
   test("C45 what is pending when the cache closes is tried once more", (world) =>
     Effect.gen(function* () {
       const { a, b, break: breakStore, mend, ns } = yield* nodes(world)

@@ -114,6 +114,29 @@ export const tagSuite = (test: Test): void => {
       assert.deepStrictEqual(yield* cache.getMany(ns, ["a", "t"]), [one, none])
     }))
 
+  test("C54 tags have no switch: a namespace in which all else is off takes them like any other", ({
+    namespace,
+    node,
+    topology
+  }) =>
+    Effect.gen(function* () {
+      const { cache } = yield* node()
+      const ns = namespace({
+        value: Schema.Int,
+        staleWhileRevalidate: 0,
+        staleIfError: 0,
+        failureTimeToLive: 0,
+        jitter: 0,
+        leaseDuration: 0,
+        leaseWait: 0
+      })
+      yield* cache.set(ns, "set", 1, { tags: ["t"] })
+      yield* cache.getOrSet(ns, "loaded", Effect.succeed(1), { tags: ["t"] })
+      yield* cache.set(ns, "bare", 1)
+      assert.strictEqual(yield* cache.invalidateTags(ns, ["t"]), topology.store ? 2 : 0)
+      assert.deepStrictEqual(yield* cache.getMany(ns, ["set", "loaded", "bare"]), [none, none, one])
+    }))
+
   test("C57 a tag is its namespace's own", ({ namespace, node, topology }) =>
     Effect.gen(function* () {
       const { cache } = yield* node()
