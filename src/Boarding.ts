@@ -107,7 +107,7 @@ const takeOff = <K, A, X, E, R>(
   draw: number | undefined,
   caller: Fiber.Fiber<unknown, unknown>
 ): LoadFlight<A, X> => {
-  const { loadMissing, route, space } = plan
+  const { loadMissing, options, route, self, space } = plan
   const flights = loadMissing === undefined ? space.lookups : space.loads
   const reserve = new Map<KeyId, Held<A>>()
   const now = nowOf(caller)
@@ -128,7 +128,7 @@ const takeOff = <K, A, X, E, R>(
   const ids = route.shared ? left.map(({ id }) => id) : []
   const start = (flight: Flight<Landing<A>, X, KeyId, Progress<A>>) =>
     Effect.runForkWith(caller.context as Context.Context<R>)(
-      run({ ...plan, progress, draw }, left, (ids) => {
+      run({ self, space, route, loadMissing, options, progress, draw }, left, (ids) => {
         for (const id of ids) {
           progress.settled.add(id)
           flights.divert(id, flight)

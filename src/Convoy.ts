@@ -39,6 +39,7 @@
  */
 import { Cause, Context, Effect, Exit, type Fiber, Tracer } from "effect"
 import { Line, type Place } from "./Line.ts"
+import * as Span from "./Span.ts"
 
 /**
  * What a convoy needs to know of a call.
@@ -183,7 +184,7 @@ const send = <C extends Call, A, E>(
   )
   for (const passenger of passengers) passenger.trip = trip
   trip.fiber = Effect.runForkWith(context)(
-    passengers.length === 1 ? carried : Effect.withSpan(carried, options.span, spanOf(passengers))
+    passengers.length === 1 ? carried : Span.within(carried, options.span, () => spanOf(passengers))
   )
   trip.fiber.addObserver(onExit)
 }

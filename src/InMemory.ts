@@ -10,7 +10,7 @@
  *
  * @since 0.1.0
  */
-import { Effect, Option, Random } from "effect"
+import { type Fiber, Option, Random } from "effect"
 import * as Aging from "./Aging.ts"
 import * as CachePolicy from "./CachePolicy.ts"
 import type { Fenced } from "./LoadTask.ts"
@@ -25,8 +25,10 @@ import type { Held, Space } from "./Space.ts"
  * @category constructors
  * @since 0.1.0
  */
-export const drawFor = <K, A>({ policy }: Pick<Space<K, A>, "policy">): Effect.Effect<number> =>
-  policy.jitter > 0 ? Random.next : Effect.succeed(0)
+export const drawFor = <K, A>(
+  { policy }: Pick<Space<K, A>, "policy">,
+  fiber: Fiber.Fiber<unknown, unknown>
+): number => (policy.jitter > 0 ? fiber.getRef(Random.Random).nextDoubleUnsafe() : 0)
 
 /**
  * Until when memory vouches for what it takes now.

@@ -67,7 +67,7 @@ export const keepValues = Effect.fnUntraced(function* <K, A, X, E, R>(
       validators: decided.validators ?? {},
       loadTime
     }
-    const row = rowOf(space, want.text, value, asked, yield* drawFor(space))
+    const row = rowOf(space, want.text, value, asked, drawFor(space, yield* Effect.fiber))
     const timeToLive = Exit.isSuccess(row) ? row.value.timeToLive : 0
     const entry: CacheEntry<A> = ownCopy(space, {
       value,
@@ -115,7 +115,7 @@ export const keepFailure = Effect.fnUntraced(function* <K, A, X, E, R>(
     const held = progress.reserve.get(want.id)
     if (held !== undefined && mayStandIn && mayBeLeft(held.entry, space.policy, now)) rearmed.push([want, held])
     else {
-      const row = failureRow(load, want, error, loadTime, yield* drawFor(space))
+      const row = failureRow(load, want, error, loadTime, drawFor(space, yield* Effect.fiber))
       if (row !== undefined) failed.push(failedToKeep(want, row, error, now))
     }
   }
@@ -234,7 +234,7 @@ const keepWhole = Effect.fnUntraced(function* <K, A, X, E, R>(
         )
   const outcomes = new Map(fills.map(({ kept }, index) => [kept, stored[index]]))
   const now = yield* Clock.currentTimeMillis
-  const vouchedUntil = vouch(space, now, yield* drawFor(space))
+  const vouchedUntil = vouch(space, now, drawFor(space, yield* Effect.fiber))
   for (const kept of loaded) {
     const wasStored = outcomes.get(kept)
     if (wasStored === false) counters.refused++
@@ -304,7 +304,7 @@ const rearm = Effect.fnUntraced(function* <K, A, X, E, R>(
 ) {
   const { counters, namespace, policy } = space
   if (reserves.length === 0 || policy.failureBackoff <= 0) return
-  const vouchedUntil = vouch(space, now, yield* drawFor(space))
+  const vouchedUntil = vouch(space, now, drawFor(space, yield* Effect.fiber))
   const rows: Array<Rearm> = []
   for (const [want, held] of reserves) {
     const retryAt = Math.min(now + policy.failureBackoff, held.entry.staleUntil)

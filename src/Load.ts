@@ -29,6 +29,7 @@ import { lookupStore } from "./Lookup.ts"
 import type { KeyId } from "./MemoryCache.ts"
 import type { BulkLoader } from "./Operations.ts"
 import { type Landing, ownCopy, type Space } from "./Space.ts"
+import * as Span from "./Span.ts"
 import { nowOf } from "./Surroundings.ts"
 
 /**
@@ -55,9 +56,9 @@ export const run = <K, A, X, E, R>(
         fences.close(want.id, before)
       }
       open.set(want.id, local)
-      return { ...want, local }
+      return { id: want.id, key: want.key, text: want.text, local }
     })
-  return Effect.suspend(() => {
+  const found = Effect.suspend(() => {
     const fenced = fence(wanted)
     if (loadMissing === undefined) return Effect.as(lookupStore(load, fenced, progress.landing), progress.landing)
     return Effect.flatMap(look(load, fenced), (first) =>
@@ -65,19 +66,17 @@ export const run = <K, A, X, E, R>(
         ? Effect.succeed(progress.landing)
         : Lease.during(load, (lease, load) => loadLeased(load, loadMissing, lease, first, fence, settled))
     )
-  }).pipe(
-    Effect.ensuring(
-      Effect.suspend(() => {
-        for (const [id, local] of open) fences.close(id, local)
-        return progress.loading.open
-      })
-    ),
-    Effect.withSpan(
-      loadMissing === undefined ? "TieredCache.lookup" : "TieredCache.load",
-      { attributes: { "cache.namespace": namespace.name, "cache.keys": wanted.length } },
-      { captureStackTrace: false }
-    )
+  })
+  const ended = Effect.ensuring(
+    found,
+    Effect.suspend(() => {
+      for (const [id, local] of open) fences.close(id, local)
+      return progress.loading.open
+    })
   )
+  return Span.within(ended, loadMissing === undefined ? "TieredCache.lookup" : "TieredCache.load", () => ({
+    attributes: { "cache.namespace": namespace.name, "cache.keys": wanted.length }
+  }))
 }
 
 /** New fences in place of those that are open: what changes between two looks at the store is no harm to the later. */
@@ -102,18 +101,16 @@ interface Look<K> {
   readonly startedAt: number
 }
 
-const look = Effect.fnUntraced(function* <K, A, X, E, R>(
-  load: Load<K, A, X, E, R>,
-  wanted: ReadonlyArray<Fenced<K>>
-): Effect.fn.Return<Look<K>, X> {
-  const { landing } = load.progress
-  const fiber = yield* Effect.fiber
-  const startedAt = nowOf(fiber)
-  const missing = yield* lookupStore(load, wanted, landing)
-  if (missing.length === 0) return { toLoad: missing, startedAt }
-  const now = nowOf(fiber)
-  return { toLoad: missing.filter((want) => !isRearmed(load, want, now, landing)), startedAt }
-})
+const look = <K, A, X, E, R>(load: Load<K, A, X, E, R>, wanted: ReadonlyArray<Fenced<K>>): Effect.Effect<Look<K>, X> =>
+  Effect.withFiber((fiber) => {
+    const { landing } = load.progress
+    const startedAt = nowOf(fiber)
+    return Effect.map(lookupStore(load, wanted, landing), (missing) => {
+      if (missing.length === 0) return { toLoad: missing, startedAt }
+      const now = nowOf(fiber)
+      return { toLoad: missing.filter((want) => !isRearmed(load, want, now, landing)), startedAt }
+    })
+  })
 
 /** Rounds of loading and looking again, until nothing is left to another process. */
 const loadLeased = Effect.fnUntraced(function* <K, A, X, E, R>(

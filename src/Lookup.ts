@@ -30,63 +30,65 @@ import { nowOf } from "./Surroundings.ts"
  * @category running
  * @since 0.1.0
  */
-export const lookupStore = Effect.fnUntraced(function* <K, A, X, E, R>(
+export const lookupStore = <K, A, X, E, R>(
   load: Load<K, A, X, E, R>,
   wanted: ReadonlyArray<Fenced<K>>,
   landing: Landing<A>
-): Effect.fn.Return<ReadonlyArray<Missing<K>>, X> {
-  const { route, self, space } = load
-  const { counters, namespace } = space
-  const asked: Array<Fenced<K>> = []
-  const missing: Array<Missing<K>> = []
-  for (const want of wanted) {
-    if (isAsked(load, want)) asked.push(want)
-    else missing.push({ ...want, fence: undefined, replaces: false })
-  }
-  if (asked.length === 0) return missing
-  // What is wrong when the store is asked may be done by the time its old answer arrives.
-  const wrong = asked.map(({ text }) => self.pending.isPending(namespace.name, text))
-  const wrongTags = self.pending.tagsOf(namespace.name)
-  const looked = asked.map((want) => isLookedUp(load, want))
-  // What nobody waits for is nobody's lookup.
-  const lookups = route.force || load.draw !== undefined ? 0 : looked.filter(Boolean).length
-  const fiber = yield* Effect.fiber
-  const askedAt = nowOf(fiber)
-  const rows = yield* StoreGuard.recover<ReadonlyArray<StoredRow | NoRow>, [], X>(
-    soonEnough(load, asked, askedAt, readStore(load, asked, lookups)),
-    namespace,
-    counters,
-    []
-  )
-  const now = nowOf(fiber)
-  const vouchedUntil = vouch(space, now, yield* drawFor(space))
-  let hits = 0
-  for (const [index, want] of asked.entries()) {
-    const row = rows[index]
-    if (row !== undefined) space.fences.see(want.local, row.fence.snapshot)
-    const isWrong = wrong[index]! || (row?._tag === "Row" && row.tags.some((tag) => wrongTags.has(tag)))
-    const isSeen = looked[index]! && !isWrong
-    const found = row === undefined || !isSeen ? undefined : look(load, want, row, askedAt, now)
-    if (found === undefined) {
-      missing.push({ ...want, fence: row?.fence, replaces: row?._tag === "Row" })
-      continue
+): Effect.Effect<ReadonlyArray<Missing<K>>, X> =>
+  Effect.withFiber((fiber) => {
+    const { route, self, space } = load
+    const { counters, namespace } = space
+    const asked: Array<Fenced<K>> = []
+    const missing: Array<Missing<K>> = []
+    for (const want of wanted) {
+      if (isAsked(load, want)) asked.push(want)
+      else missing.push({ ...want, fence: undefined, replaces: false })
     }
-    hits++
-    if (lookups > 0) space.accesses.read(want.text)
-    if (found.failure === undefined) landing.entries.set(want.id, found.entry)
-    else {
-      if (load.loadMissing !== undefined) counters.cachedFailures++
-      landing.failures.set(want.id, found.failure)
-    }
-    if (route.keepMemory) keepInMemory(space, want, found, vouchedUntil, now)
-  }
-  if (lookups > 0 && rows.length > 0) {
-    counters.storeRequests += lookups
-    counters.storeHits += hits
-    counters.storeMisses += lookups - hits
-  }
-  return missing
-})
+    if (asked.length === 0) return Effect.succeed(missing)
+    // What is wrong when the store is asked may be done by the time its old answer arrives.
+    const wrong = asked.map(({ text }) => self.pending.isPending(namespace.name, text))
+    const wrongTags = self.pending.tagsOf(namespace.name)
+    const looked = asked.map((want) => isLookedUp(load, want))
+    // What nobody waits for is nobody's lookup.
+    const lookups = route.force || load.draw !== undefined ? 0 : looked.filter(Boolean).length
+    const askedAt = nowOf(fiber)
+    const rows = StoreGuard.recover<ReadonlyArray<StoredRow | NoRow>, [], X>(
+      soonEnough(load, asked, askedAt, readStore(load, asked, lookups)),
+      namespace,
+      counters,
+      []
+    )
+    return Effect.map(rows, (rows) => {
+      const now = nowOf(fiber)
+      const vouchedUntil = vouch(space, now, drawFor(space, fiber))
+      let hits = 0
+      for (const [index, want] of asked.entries()) {
+        const row = rows[index]
+        if (row !== undefined) space.fences.see(want.local, row.fence.snapshot)
+        const isWrong = wrong[index]! || (row?._tag === "Row" && row.tags.some((tag) => wrongTags.has(tag)))
+        const isSeen = looked[index]! && !isWrong
+        const found = row === undefined || !isSeen ? undefined : look(load, want, row, askedAt, now)
+        if (found === undefined) {
+          missing.push({ ...want, fence: row?.fence, replaces: row?._tag === "Row" })
+          continue
+        }
+        hits++
+        if (lookups > 0) space.accesses.read(want.text)
+        if (found.failure === undefined) landing.entries.set(want.id, found.entry)
+        else {
+          if (load.loadMissing !== undefined) counters.cachedFailures++
+          landing.failures.set(want.id, found.failure)
+        }
+        if (route.keepMemory) keepInMemory(space, want, found, vouchedUntil, now)
+      }
+      if (lookups > 0 && rows.length > 0) {
+        counters.storeRequests += lookups
+        counters.storeHits += hits
+        counters.storeMisses += lookups - hits
+      }
+      return missing
+    })
+  })
 
 const isLookedUp = <K, A, X, E, R>({ progress, route }: Load<K, A, X, E, R>, { id }: Fenced<K>): boolean =>
   route.readStore && (route.readStoreWhenStale || !progress.reserve.has(id))

@@ -59,7 +59,7 @@ export const setMany = <K, A>(
     const space = yield* spaceOf(self, namespace)
     const writes = new Map<KeyText, Write<A>>()
     for (const [key, value] of entries) {
-      const write = yield* encode(space, key, value, options, yield* drawFor(space))
+      const write = yield* encode(space, key, value, options, drawFor(space, yield* Effect.fiber))
       writes.set(write.row.key, write)
     }
     const keep = [...writes.values()].filter(({ row }) => row.timeToLive > 0)
@@ -70,7 +70,7 @@ export const setMany = <K, A>(
         space,
         drop.map(({ row }) => row.key)
       )
-    if (keep.length > 0) yield* write(self, space, keep, yield* drawFor(space))
+    if (keep.length > 0) yield* write(self, space, keep, drawFor(space, yield* Effect.fiber))
     space.counters.sets += writes.size
   })
 

@@ -168,7 +168,10 @@ export class SingleFlight<Id, A, C = undefined> {
         timer?.interruptUnsafe()
         return (leaving = this.#leave(boarded))
       }
-      const end = (exit: Exit.Exit<ReadonlyArray<A> | undefined, E>): void => resume(Effect.andThen(leave(), exit))
+      const end = (exit: Exit.Exit<ReadonlyArray<A> | undefined, E>): void => {
+        const left = leave()
+        resume(left === Effect.void ? exit : Effect.andThen(left, exit))
+      }
       const landed = (exit: Exit.Exit<A, unknown> | undefined): void => {
         if (exit !== undefined) airborne--
         const outcome =

@@ -73,11 +73,22 @@ export const make = (
       kinds: [reading, writing, leasing],
       quiet: Duration.toMillis(config.breakerProbeInterval)
     }
-    const tried = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>, deadlines = kind.deadlines) =>
+    const attempt = <A>(
+      operation: string,
+      kind: Kind,
+      call: Effect.Effect<A, CacheError>,
+      deadlines: Deadlines
+    ): Effect.Effect<A, CacheError> =>
+      deadlines.within(call, (exit) => {
+        if (exit === undefined) return failed(outage, kind, timedOut(operation, deadlines.millis))
+        if (Exit.isFailure(exit)) return failed(outage, kind, failureOf(operation, exit.cause))
+        return outage.health.status === "Up" ? exit : Effect.andThen(succeeded(outage, kind), exit)
+      })
+    const tried = <A>(operation: string, kind: Kind, call: Effect.Effect<A, CacheError>) =>
       Effect.withFiber<A, CacheError>((fiber) =>
         store.inTransaction(fiber.context)
           ? withoutDefects(operation, call)
-          : watched(outage, kind, inTime(operation, deadlines, withoutDefects(operation, call)))
+          : attempt(operation, kind, call, kind.deadlines)
       )
     const guarded = <A>(
       operation: string,
@@ -85,10 +96,11 @@ export const make = (
       call: Effect.Effect<A, CacheError>,
       deadlines = kind.deadlines
     ) =>
-      Effect.withFiber<A, CacheError>((fiber) => {
-        const attempt = tried(operation, kind, call, deadlines)
-        return store.inTransaction(fiber.context) ? attempt : kind.breaker.through(operation, attempt)
-      })
+      Effect.withFiber<A, CacheError>((fiber) =>
+        store.inTransaction(fiber.context)
+          ? withoutDefects(operation, call)
+          : kind.breaker.through(operation, attempt(operation, kind, call, deadlines))
+      )
     const signed = Effect.provideService(CacheOrigin, origin)
     return {
       fenceLifetime: store.fenceLifetime,
@@ -153,36 +165,31 @@ const timedOut = (operation: string, timeout: number) =>
   new CacheError({ reason: new StoreTimeout({ operation, timeout }) })
 
 /**
- * Nobody waits for the cancellation of a call: a frozen server acknowledges nothing. One
- * that ends as interrupted while somebody waits was interrupted by the store, and has failed.
+ * Why a call has failed. One that ends as interrupted while somebody waits was
+ * interrupted by the store, and has failed.
  */
-const inTime = <A>(operation: string, deadlines: Deadlines, call: Effect.Effect<A, CacheError>) =>
-  deadlines.within(call, (exit) => {
-    if (exit === undefined) return Effect.fail(timedOut(operation, deadlines.millis))
-    return Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Exit.fail(brokenOff(operation)) : exit
-  })
+const failureOf = (operation: string, cause: Cause.Cause<CacheError>): CacheError => {
+  const defect = cause.reasons.find(Cause.isDieReason)
+  if (defect !== undefined) return died(operation, defect.defect)
+  return cause.reasons.find(Cause.isFailReason)?.error ?? brokenOff(operation)
+}
 
 const brokenOff = (operation: string) =>
   new CacheError({ reason: new StoreUnavailable({ operation, cause: new Error("the store broke it off") }) })
 
-const watched = <A>(outage: Outage, kind: Kind, call: Effect.Effect<A, CacheError>) =>
-  Effect.matchEffect(call, {
-    onSuccess: (answer) =>
-      outage.health.status === "Up" ? Effect.succeed(answer) : Effect.as(succeeded(outage, kind), answer),
-    onFailure: (error) => Effect.andThen(failed(outage, kind, error), Effect.fail(error))
-  })
-
 // Of a crowd of calls that fail or succeed together, the first to get here finds
 // the change unsaid: looking and saying so are one step.
 
-const failed = (outage: Outage, kind: Kind, error: CacheError) =>
+const failed = (outage: Outage, kind: Kind, error: CacheError): Effect.Effect<never, CacheError> =>
   Effect.clockWith((clock) => {
     const now = clock.currentTimeMillisUnsafe()
+    const failure = Effect.fail(error)
     kind.lastFailure = now
     kind.isWell = false
-    if (outage.health.status === "Down") return Effect.void
+    if (outage.health.status === "Down") return failure
     outage.health = { status: "Down", since: now, problem: error.message }
-    return Effect.logWarning(`cache: the store is down, going on without it: ${error.message}`)
+    const complaint = Effect.logWarning(`cache: the store is down, going on without it: ${error.message}`)
+    return Effect.andThen(complaint, failure)
   })
 
 const succeeded = (outage: Outage, kind: Kind) =>

@@ -238,7 +238,8 @@ describe("Convoy", () => {
       const { arrive, convoy, trips } = makeWorld()
       const traced = (name: string) =>
         Effect.forkChild(Effect.withSpan(convoy.join(call(name)), name), { startImmediately: true })
-      for (const name of ["first", "a", "b", "c"]) yield* traced(name)
+      const tracer = Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
+      for (const name of ["first", "a", "b", "c"]) yield* Effect.withTracer(traced(name), tracer)
       arrive(0)
       const spanOf = ({ context }: Trip) => Context.getOrUndefined(context, Tracer.ParentSpan) as Tracer.Span
       assert.strictEqual(spanOf(trips[0]!).name, "first")

@@ -490,6 +490,18 @@ export const tierSuite = (test: Test): void => {
       assert.strictEqual((yield* cache.statsOf(ns)).memory.removals.size, 80)
     }))
 
+  test("C81 where nobody records spans a load makes none: its loader is in the span of the caller", ({
+    namespace,
+    node
+  }) =>
+    Effect.gen(function* () {
+      const { cache } = yield* node()
+      const ns = namespace({ value: Schema.String })
+      const spanOf = Effect.map(Effect.currentSpan, ({ name }) => name)
+      const read = cache.getOrSet(ns, "a", spanOf)
+      assert.strictEqual(yield* Effect.withSpan(read, "caller"), "caller")
+    }))
+
   test("C81 a load is one span with its namespace and number of keys, and a hit has none", ({ namespace, node }) =>
     Effect.gen(function* () {
       const { cache } = yield* node()
