@@ -24,8 +24,8 @@
  *   each of them alone, outside of the convoy: no call fails for what is wrong with
  *   another, or waits for it for long. Any other failure is everybody's.
  * - A lone call keeps its own context. Several share that of the first, so they must
- *   agree on all that matters there; their trip is a span of the first's with links to
- *   the others'.
+ *   agree on all that matters there; where spans are recorded, their trip is one of the
+ *   first's with links to the others'.
  *
  * **What it does not do**: it knows nothing of transactions, whose calls must not come
  * here; it sets no time limit; and a trip that hangs keeps its place until all its

@@ -25,10 +25,8 @@ import type { Held, Space } from "./Space.ts"
  * @category constructors
  * @since 0.1.0
  */
-export const drawFor = <K, A>(
-  { policy }: Pick<Space<K, A>, "policy">,
-  fiber: Fiber.Fiber<unknown, unknown>
-): number => (policy.jitter > 0 ? fiber.getRef(Random.Random).nextDoubleUnsafe() : 0)
+export const drawFor = <K, A>({ policy }: Pick<Space<K, A>, "policy">, fiber: Fiber.Fiber<unknown, unknown>): number =>
+  policy.jitter > 0 ? fiber.getRef(Random.Random).nextDoubleUnsafe() : 0
 
 /**
  * Until when memory vouches for what it takes now.
