@@ -915,6 +915,22 @@ export const leaseSuite = (test: Test): void => {
       }))
   }
 
+  test("who is told that its key is there keeps it, though the rest of the load dies in the next step", (world) =>
+    Effect.gen(function* () {
+      const [a, b] = yield* pair(world)
+      const ns = world.namespace({ value: Schema.Int, leaseDuration: 0 })
+      yield* a.cache.set(ns, "a", 1)
+      const read = b.hold("read", "after")
+      const bulk = yield* start(b.cache.getOrSetMany(ns, ["a", "b"], () => Effect.die("a bug")))
+      yield* read.reached
+      const one = yield* start(b.cache.getOrSetEntry(ns, "a", notToBeRun))
+      yield* until(() => Effect.map(b.cache.statsOf(ns), ({ coalesced }) => coalesced === 1))
+      yield* read.release
+      const { freshness, value } = yield* Fiber.join(one)
+      assert.deepStrictEqual([value, freshness], [1, "fresh"])
+      assert.deepStrictEqual(yield* Fiber.await(bulk), Exit.die("a bug"))
+    }))
+
   test("with the store failing, hanging or dying on leases, loads go on without them", (world) =>
     Effect.gen(function* () {
       for (const fault of ["fails", "dies", "hangs"] as const) {
