@@ -143,7 +143,7 @@ describe("C38 C39 C40 C70 A cache on PostgreSQL serves a thousand callers at onc
           concurrency: "unbounded",
           discard: true
         }).pipe(Effect.andThen(Effect.sync(assertNothingUnderWay))),
-      { timeout: 60_000 }
+      { timeout: 120_000 }
     )
   })
 })

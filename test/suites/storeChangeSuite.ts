@@ -357,9 +357,10 @@ export const changeSuite = <R>(test: StoreTest<R>, advance: Advance<R>): void =>
         assert.strictEqual(yield* store.removeTagged(ns, ["a"], true), 0)
         const found = yield* load(store, ns, "k")
         assert.isTrue(found._tag === "Row" && found.timeToLive > 0)
-        // A store may remember the tags of what a load has replaced, for the loads that came after.
         const isStored = yield* store.fill(ns, [fenced(row("k", "newer", { tags: ["c"] }), fence)])
-        if (how === "write") assert.deepStrictEqual(isStored, [true])
+        // A store may remember the tags of what a load has replaced, for the loads that came after.
+        if (how === "fill") return
+        assert.deepStrictEqual(isStored, [true])
         assert.strictEqual(yield* store.removeTagged(ns, ["c"]), 1)
       }))
   }
