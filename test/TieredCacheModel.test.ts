@@ -193,6 +193,34 @@ describe("TieredCache over the memory store", () => {
       deliver,
       getOrSet({ space: fails, keys: [0, 1] })
     ))
+
+  for (const node of [0, 1]) {
+    const who = node === 0 ? "another node" : "its own"
+    it(`what ${who} invalidates while a load waits for another does not come back by it, though the store fails it then`, () =>
+      runLeased(
+        getOrSet({ space: ages, node: 1, keys: [0], timeToLive: 10 * minute }),
+        advance(10 * minute),
+        getOrSet({ space: ages, keys: [0], loader: "later" }),
+        getOrSet({ space: ages, node: 1, keys: [0], outcome: "failure", fault: secondRead }),
+        remove({ space: ages, node, keys: [0] }),
+        advance(1000),
+        getOrSet({ space: ages, node: 1, keys: [0] })
+      ))
+  }
+
+  it("what is set while a load is on its way is not undone by it, though the store fails it when it looks again", () =>
+    runLeased(
+      set({ space: ages, keys: [0], timeToLive: 10 * minute }),
+      advance(10 * minute),
+      getOrSet({ space: ages, keys: [0], outcome: "failure", slow: true, fault: secondRead }),
+      deliver,
+      set({ space: ages, keys: [0] }),
+      deliver,
+      deliver,
+      deliver,
+      deliver,
+      getOrSet({ space: ages, keys: [0] })
+    ))
 })
 
 const plain = { nodes: 2, leases: false, fine: false, seed: 0 }
@@ -204,7 +232,12 @@ const run = (...commands: ReadonlyArray<Command>): void =>
 const runDeaf = (...commands: ReadonlyArray<Command>): void =>
   Effect.runSync(play({ ...plain, news: "never", slowRetries: false, commands }, inMemory))
 
+const runLeased = (...commands: ReadonlyArray<Command>): void =>
+  Effect.runSync(play({ ...plain, leases: true, news: "at once", slowRetries: false, commands }, inMemory))
+
 const minute = 60_000
+
+const secondRead = { kind: "read", nth: 2, isDone: false } as const
 
 // Namespaces that serve something stale; see `spaces`.
 const ages = 1

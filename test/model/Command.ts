@@ -3,6 +3,7 @@
  * their way.
  */
 import type { Tier } from "../../src/Operations.ts"
+import { type Fault, showFault } from "./Fault.ts"
 import { keysOfSpace, minute, nameOf, patterns, spaces } from "./Spaces.ts"
 
 /** Where an operation is done, on which keys (indices), and how fast. */
@@ -14,6 +15,8 @@ interface Target {
   readonly slow: boolean
   /** How many steps are taken before the next command; by default all. */
   readonly steps?: number | undefined
+  /** Which of its calls to the store fails, if any; none inside a transaction. */
+  readonly fault?: Fault | undefined
 }
 
 export interface Read extends Target {
@@ -183,6 +186,7 @@ const showOperation = (operation: Operation): string => {
   const isTagged = operation._tag === "Set" || (operation._tag === "Read" && operation.loader !== "none")
   if (isTagged && operation.tags.length > 0) options.push(`tags ${operation.tags.join(" ")}`)
   if (operation.slow) options.push("slow")
+  if (operation.fault !== undefined) options.push(showFault(operation.fault))
   if (operation.steps !== undefined) options.push(`${operation.steps} steps`)
   return `${nameIn(operation)} ${targetOf(operation)}${options.length === 0 ? "" : ` (${options.join(", ")})`}`
 }

@@ -138,7 +138,7 @@ class Play {
     })
   }
 
-  /** Nothing is lost any more, and who waits to tell the store once more gets to it. */
+  /** Nothing is lost any more but what was to fail anyway, and who waits to tell the store once more gets to it. */
   get goOn(): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       yield* this.settle
@@ -224,6 +224,7 @@ class Play {
   start(operation: Operation): void {
     const node = this.nodeOf(operation)
     const running = this.begin(operation, node.where)
+    if (operation.fault !== undefined) this.world.wire.faults.add(running.id, operation.fault)
     const fork = this.world.fork(callOf(this.surroundings(node), running), {
       id: running.id,
       slow: operation.slow,

@@ -1,9 +1,7 @@
 /**
- * Scenarios at random, each about a part of what can happen, so that rare things
- * meet often enough.
+ * Scenarios at random, each with a `Focus`.
  */
 import * as fc from "fast-check"
-import type { Tier } from "../../src/Operations.ts"
 import {
   type Command,
   type Read,
@@ -13,85 +11,41 @@ import {
   withoutLoader,
   type Write
 } from "./Command.ts"
-import { minute, patterns, tagSets } from "./Spaces.ts"
+import { type Focus, focuses } from "./Focus.ts"
+import { patterns, tagSets } from "./Spaces.ts"
 
-/** What a part of the scenarios is about. */
-interface Focus {
-  readonly spaces: ReadonlyArray<number>
-  readonly keys: ReadonlyArray<ReadonlyArray<number>>
-  readonly outcomes: ReadonlyArray<Read["outcome"]>
-  readonly forces: ReadonlyArray<boolean>
-  readonly skips: ReadonlyArray<ReadonlyArray<Tier>>
-  readonly keeps: ReadonlyArray<boolean>
-  readonly timesToLive: ReadonlyArray<number | undefined>
-  readonly advances: ReadonlyArray<number>
-  readonly removals: ReadonlyArray<Removal["_tag"]>
-  readonly expiries: ReadonlyArray<boolean>
-  readonly tags: ReadonlyArray<ReadonlyArray<string>>
-  readonly slow: ReadonlyArray<boolean>
-  readonly steps: ReadonlyArray<number | undefined>
-  readonly weights: {
-    readonly deliver: number
-    readonly read: number
-    readonly set: number
-    readonly removal: number
-    readonly disturb: number
-    readonly time: number
-    readonly crash?: number
-  }
+interface Options {
+  /** Whether half of the scenarios are played in the smallest steps there are. */
+  readonly fine: boolean
+  readonly maxLength: number
+  /** Whether the store has any. */
+  readonly transactions: boolean
 }
 
-const everything: Focus = {
-  spaces: [0, 0, 0, 0, 1, 2, 3, 4, 5, 6],
-  keys: [[0], [0], [0], [1], [0, 1], [1, 0]],
-  outcomes: ["value", "value", "value", "value", "value", "failure", "defect", "interruption"],
-  forces: [false, false, false, false, true],
-  skips: [[], [], [], [], [], ["memory"], ["store"], ["memory", "store"]],
-  keeps: [true, true, true, true, true, false],
-  timesToLive: [undefined, undefined, undefined, 0, 10 * minute, Infinity],
-  advances: [1000, 4 * minute, 10 * minute, 50 * minute],
-  removals: ["Invalidate", "Invalidate", "InvalidateTags", "InvalidatePattern", "Clear", "ClearAll"],
-  expiries: [false, false, true],
-  tags: tagSets,
-  slow: [false, true],
-  steps: [undefined, undefined, undefined, 0, 1, 2, 5, 9, 14, 20],
-  weights: { deliver: 14, read: 8, set: 3, removal: 4, disturb: 4, time: 4, crash: 1 }
-}
+export const scenario = (options: Options): fc.Arbitrary<Scenario> =>
+  fc.oneof(...focuses.map((focus) => scenarioAbout(focus, options)))
 
-/** Callers that join, leave and fail one another's loads. */
-const flights: Focus = {
-  ...everything,
-  spaces: [0],
-  outcomes: ["value", "value", "failure", "interruption"],
-  skips: [[]],
-  keeps: [true],
-  timesToLive: [undefined],
-  weights: { deliver: 14, read: 12, set: 0, removal: 1, disturb: 4, time: 0 }
-}
-
-/** Writes and removals of one key that overlap with reads of it. */
-const changes: Focus = {
-  ...everything,
-  removals: ["Invalidate", "Invalidate", "InvalidateTags", "InvalidatePattern", "Clear", "ClearAll"],
-  expiries: [false, false, false, true],
-  spaces: [0],
-  outcomes: ["value"],
-  forces: [false, false, false, false, false, false, false, false, false, true],
-  skips: [[]],
-  keeps: [true],
-  timesToLive: [undefined],
-  steps: [undefined],
-  weights: { deliver: 14, read: 8, set: 4, removal: 5, disturb: 1, time: 1 }
-}
+const scenarioAbout = (focus: Focus, options: Options): fc.Arbitrary<Scenario> =>
+  fc.record({
+    nodes: focus.isContested === true ? fc.constantFrom(2, 2, 3) : fc.constantFrom(1, 2, 2, 2, 3),
+    news: fc.constantFrom("at once", "at once", "at once", "late", "never"),
+    leases: focus.isContested === true ? fc.constant(true) : fc.boolean(),
+    fine: options.fine ? fc.boolean() : fc.constant(false),
+    slowRetries: fc.boolean(),
+    seed: fc.oneof(fc.constant(0), fc.nat(1_000_000)),
+    commands: commandsAbout(focus, options)
+  })
 
 const commandsAbout = (
   {
     advances,
     expiries,
+    faults,
     forces,
     keeps,
     keys,
     outcomes,
+    prelude = [],
     removals,
     skips,
     slow,
@@ -108,7 +62,8 @@ const commandsAbout = (
     node: fc.constantFrom(0, 0, 0, 1, 1, 2),
     space: fc.constantFrom(...spaces),
     slow: fc.constantFrom(...slow),
-    steps: fc.constantFrom(...steps)
+    steps: fc.constantFrom(...steps),
+    fault: fc.constantFrom(...faults)
   }
   const timeToLive = fc.constantFrom(...timesToLive)
   const tags = fc.constantFrom(...taggings)
@@ -187,133 +142,7 @@ const commandsAbout = (
       )
     }
   )
-  return fc.array(command, { minLength: 1, maxLength, size: "max" })
+  return fc
+    .array(command, { minLength: 1, maxLength: maxLength - prelude.length, size: "max" })
+    .map((commands) => [...prelude, ...commands])
 }
-
-/** Entries that expire, while nothing or little is under way. */
-const lifetimes: Focus = {
-  ...everything,
-  spaces: [0],
-  outcomes: ["value"],
-  skips: [[], [], [], ["memory"]],
-  keeps: [true],
-  timesToLive: [undefined, 10 * minute, 10 * minute, Infinity, 0],
-  slow: [false, false, false, true],
-  steps: [undefined],
-  weights: { deliver: 5, read: 8, set: 3, removal: 2, disturb: 0, time: 8 }
-}
-
-/** Entries that are past their time, and loads that fail, while little is under way. */
-const stale: Focus = {
-  ...lifetimes,
-  spaces: [1, 1, 1, 2, 4, 5, 6],
-  keys: [[0], [0], [0], [0], [1], [0, 1]],
-  outcomes: ["value", "failure", "failure"],
-  skips: [[]],
-  timesToLive: [10 * minute],
-  advances: [1000, 4 * minute, 4 * minute, 10 * minute, 10 * minute],
-  slow: [false],
-  weights: { deliver: 6, read: 10, set: 1, removal: 2, disturb: 0, time: 6 }
-}
-
-/** The same in the midst of everything else. */
-const staleAmidst: Focus = {
-  ...stale,
-  spaces: [1, 1, 1, 2, 3, 4, 5, 6],
-  outcomes: ["value", "value", "failure", "failure", "failure", "defect"],
-  forces: [false, false, false, false, false, false, false, true],
-  skips: [[], [], [], [], [], ["memory"], ["store"]],
-  timesToLive: [undefined, 10 * minute, 10 * minute],
-  slow: [false, false, true],
-  weights: { deliver: 8, read: 10, set: 2, removal: 2, disturb: 1, time: 8 }
-}
-
-/** Loaders that take their time. */
-const timeouts: Focus = {
-  ...staleAmidst,
-  spaces: [3, 3, 3, 4],
-  slow: [false, false, false, true],
-  outcomes: ["value", "value", "failure", "interruption"],
-  advances: [1000, 1000, 4000, 4000, 10_000, 10 * minute],
-  weights: { deliver: 8, read: 10, set: 1, removal: 3, disturb: 1, time: 8 }
-}
-
-/** Changes by tag and by pattern that overlap with what they concern. */
-const tagged: Focus = {
-  ...changes,
-  spaces: [0, 0, 1],
-  keys: [[0], [0], [0], [1], [0, 1]],
-  removals: ["InvalidateTags", "InvalidateTags", "InvalidateTags", "InvalidatePattern", "Invalidate"],
-  tags: [["a"], ["a"], ["b"], ["a", "b"], []],
-  weights: { deliver: 14, read: 8, set: 3, removal: 6, disturb: 1, time: 1 }
-}
-
-/** What is made stale, and what stands in then. */
-const expiries: Focus = {
-  ...stale,
-  spaces: [1, 1, 2, 3, 4, 5, 6, 0],
-  outcomes: ["value", "value", "failure"],
-  removals: ["Invalidate", "Invalidate", "InvalidateTags", "InvalidatePattern", "Clear"],
-  expiries: [true, true, true, false],
-  timesToLive: [undefined, 10 * minute],
-  slow: [false, false, false, true],
-  weights: { deliver: 8, read: 10, set: 2, removal: 6, disturb: 0, time: 3 }
-}
-
-/** Loads of several nodes that want the same, and nodes that come to an end. */
-const contests: Focus = {
-  ...everything,
-  spaces: [0, 0, 0, 1, 3],
-  keys: [[0], [0], [0], [0, 1], [1, 0]],
-  outcomes: ["value", "value", "value", "failure"],
-  forces: [false],
-  skips: [[]],
-  keeps: [true, true, true, false],
-  timesToLive: [undefined],
-  advances: [100, 250, 1000, 4000, 6000, 10_000],
-  slow: [false, false, true],
-  steps: [undefined],
-  weights: { deliver: 8, read: 12, set: 1, removal: 2, disturb: 3, time: 8, crash: 2 }
-}
-
-/** Changes that the store is not told of. */
-const losses: Focus = {
-  ...changes,
-  spaces: [0, 0, 1, 6],
-  slow: [true, true, false],
-  advances: [100, 1000, 2000],
-  weights: { deliver: 14, read: 8, set: 3, removal: 5, disturb: 8, time: 4, crash: 1 }
-}
-
-interface Options {
-  /** Whether half of the scenarios are played in the smallest steps there are. */
-  readonly fine: boolean
-  readonly maxLength: number
-  /** Whether the store has any. */
-  readonly transactions: boolean
-}
-
-export const scenario = (options: Options): fc.Arbitrary<Scenario> =>
-  fc.record({
-    nodes: fc.constantFrom(1, 2, 2, 2, 3),
-    news: fc.constantFrom("at once", "at once", "at once", "late", "never"),
-    leases: fc.boolean(),
-    fine: options.fine ? fc.boolean() : fc.constant(false),
-    slowRetries: fc.boolean(),
-    seed: fc.oneof(fc.constant(0), fc.nat(1_000_000)),
-    commands: fc.oneof(
-      ...[
-        everything,
-        flights,
-        changes,
-        tagged,
-        lifetimes,
-        stale,
-        expiries,
-        staleAmidst,
-        timeouts,
-        losses,
-        contests
-      ].map((focus) => commandsAbout(focus, options))
-    )
-  })

@@ -9,7 +9,7 @@
  * come to an end the store hears nothing any more.
  */
 import { Context, Effect, Exit, type Scope } from "effect"
-import { CacheError, StoreUnavailable } from "../../src/CacheError.ts"
+import type { CacheError } from "../../src/CacheError.ts"
 import type { CacheStore, NewRow } from "../../src/CacheStore.ts"
 import {
   type Invalidation,
@@ -18,6 +18,7 @@ import {
   type Released
 } from "../../src/InvalidationBus.ts"
 import type { News } from "./Command.ts"
+import { Faults, type Kind, lost } from "./Fault.ts"
 
 /** On whose behalf the store is called. */
 export interface Caller {
@@ -65,6 +66,7 @@ export class Wire {
   readonly log: Array<string> = []
   /** Nodes that tell nobody anything any more. */
   readonly dead = new Set<number>()
+  readonly faults = new Faults()
   /** Calls that the store itself has not answered yet. */
   answering = 0
   /** Calls of the caches' own that are under way. */
@@ -170,18 +172,16 @@ export class Wire {
   store(node: number, where: number): CacheStore["Service"] {
     const store = this.#store
     const observer = this.#observer
-    const call = <A>(label: string, inStore: Effect.Effect<A, CacheError>) =>
-      this.#call(`node ${node}: ${label}`, where, inStore, true)
-    // What comes of these is no matter of what a read may answer.
-    const lease = <A>(label: string, inStore: Effect.Effect<A, CacheError>) =>
-      this.#call(`node ${node}: ${label}`, where, inStore, false)
+    const call = <A>(kind: Kind, label: string, inStore: Effect.Effect<A, CacheError>) =>
+      this.#call(kind, `node ${node}: ${label}`, where, inStore)
     const noted = <A>(inStore: Effect.Effect<A, CacheError>, note: (answer: A) => void) =>
       Effect.tap(inStore, (answer) => Effect.sync(() => note(answer)))
     return {
       ...store,
-      read: (namespace, keys) => call(`read ${show(namespace, keys)}`, store.read(namespace, keys)),
+      read: (namespace, keys) => call("read", `read ${show(namespace, keys)}`, store.read(namespace, keys)),
       fill: (namespace, rows) =>
         call(
+          "fill",
           `fill ${show(namespace, rows.map(textOf))}`,
           noted(store.fill(namespace, rows), (stored) => {
             const taken = rows.filter((_, index) => stored[index] === true)
@@ -190,24 +190,31 @@ export class Wire {
             observer?.refused(rows.filter((_, index) => stored[index] !== true))
           })
         ),
-      rearm: (namespace, rows) => call(`rearm ${show(namespace, rows.map(textOf))}`, store.rearm(namespace, rows)),
+      rearm: (namespace, rows) =>
+        call("fill", `rearm ${show(namespace, rows.map(textOf))}`, store.rearm(namespace, rows)),
       write: (namespace, rows) =>
         call(
+          "change",
           `write ${show(namespace, rows.map(textOf))}`,
           noted(store.write(namespace, rows), () => observer?.stored(namespace, rows)).pipe(
             Effect.onInterrupt(() => Effect.sync(() => observer?.doubted(namespace, rows)))
           )
         ),
       remove: (namespace, keys, keepsStale) =>
-        call(`${verb(keepsStale)} ${show(namespace, keys)}`, store.remove(namespace, keys, keepsStale)),
+        call("change", `${verb(keepsStale)} ${show(namespace, keys)}`, store.remove(namespace, keys, keepsStale)),
       removeTagged: (namespace, tags, keepsStale) =>
-        call(`${verb(keepsStale)} tagged ${tags}`, store.removeTagged(namespace, tags, keepsStale)),
+        call("change", `${verb(keepsStale)} tagged ${tags}`, store.removeTagged(namespace, tags, keepsStale)),
       removeMatching: (namespace, glob, keepsStale) =>
-        call(`${verb(keepsStale)} matching ${glob.pattern}`, store.removeMatching(namespace, glob, keepsStale)),
-      clear: (namespace) => call(`clear ${JSON.stringify(namespace)}`, store.clear(namespace)),
-      clearAll: call("clear all", store.clearAll),
+        call(
+          "change",
+          `${verb(keepsStale)} matching ${glob.pattern}`,
+          store.removeMatching(namespace, glob, keepsStale)
+        ),
+      clear: (namespace) => call("change", `clear ${JSON.stringify(namespace)}`, store.clear(namespace)),
+      clearAll: call("change", "clear all", store.clearAll),
       acquire: (namespace, keys, asked) =>
-        lease(
+        call(
+          "lease",
           `lease ${show(namespace, keys.map(textOf))}`,
           noted(store.acquire(namespace, keys, asked), (grants) => {
             const granted = keys.filter((_, index) => grants[index]?._tag === "Granted").map(textOf)
@@ -216,12 +223,14 @@ export class Wire {
           })
         ),
       renew: (namespace, keys, asked) =>
-        lease(
+        call(
+          "lease",
           `renew ${show(namespace, keys)}`,
           noted(store.renew(namespace, keys, asked), () => observer?.leased(namespace, keys, asked.owner))
         ),
       release: (namespace, keys, owner) =>
-        lease(
+        call(
+          "lease",
           `release ${show(namespace, keys)}`,
           noted(store.release(namespace, keys, owner), () => observer?.released(namespace, keys, owner))
         )
@@ -229,10 +238,10 @@ export class Wire {
   }
 
   #call<A>(
+    kind: Kind,
     label: string,
     where: number,
-    inStore: Effect.Effect<A, CacheError>,
-    isObserved: boolean
+    inStore: Effect.Effect<A, CacheError>
   ): Effect.Effect<A, CacheError> {
     return Effect.withFiber((fiber) => {
       if (this.dead.has(where)) return Effect.fail(lost(label))
@@ -244,13 +253,14 @@ export class Wire {
           asked = true
           this.answering++
           // A store that answers at once is asked in one step, so that no interruption hides what it did.
-          return this.#answersAtOnce ? Effect.runSyncExit(inStore) : inStore
+          const call = this.faults.strike(caller.id, kind, label, inStore)
+          return this.#answersAtOnce ? Effect.runSyncExit(call) : call
         }),
-        () =>
+        (exit) =>
           Effect.sync(() => {
             if (!asked) return
             this.answering--
-            this.log.push(`    ${label}`)
+            this.log.push(`    ${label}${Exit.isSuccess(exit) ? "" : ", without an answer"}`)
           })
       )
       const delivered = caller.slow
@@ -259,7 +269,8 @@ export class Wire {
             Effect.tap(() => this.hold(`answer to ${label}`, where))
           )
         : answered
-      if (!isObserved) return delivered
+      // What comes of these is no matter of what a read may answer.
+      if (kind === "lease") return delivered
       if (caller.id === nobody.id) {
         return Effect.suspend(() => {
           this.retrying++
@@ -283,8 +294,6 @@ interface Subscriber {
   readonly onMessage: (message: InvalidationMessage) => void
   readonly onReleased: ((released: Released) => void) | undefined
 }
-
-const lost = (operation: string) => new CacheError({ reason: new StoreUnavailable({ operation, cause: "lost" }) })
 
 const textOf = ({ key }: { readonly key: string }) => key
 
