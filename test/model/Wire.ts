@@ -3,10 +3,10 @@
  * slow waits there to be delivered.
  *
  * A call whose `Caller` is slow waits twice, on its way to the store and back; the
- * test delivers it or loses it. What a cache tells the store on its own, because it
- * could not before, goes over that wire too. News that is late waits once for each
- * node that it goes to, and comes in any order; a wake may be lost. Of a node that has
- * come to an end the store hears nothing any more.
+ * test delivers it or loses it. One that has a `Fault` fails, slow or not. What a cache
+ * tells the store on its own, because it could not before, goes over that wire too. News
+ * that is late waits once for each node that it goes to, and comes in any order; a wake may
+ * be lost. Of a node that has come to an end the store hears nothing any more.
  */
 import { Context, Effect, Exit, type Scope } from "effect"
 import type { CacheError } from "../../src/CacheError.ts"
