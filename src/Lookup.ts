@@ -11,6 +11,9 @@
  * A row that this process was told is wrong, and could not tell the store
  * (`PendingInvalidations`), is not there.
  *
+ * Written without generators, as all of a read up to here: with one for each step, and an
+ * object spread into another for each key, a read took 11 µs of this process instead of 8.
+ *
  * @since 0.1.0
  */
 import { Duration, Effect, Exit, Option } from "effect"
