@@ -7,7 +7,7 @@ import { PgClient, PgTypes } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Result, Stream } from "effect"
 import * as fc from "fast-check"
-import { CacheStore, type NewRow } from "../src/CacheStore.ts"
+import { CacheStore, type Fence, type NewRow } from "../src/CacheStore.ts"
 import * as Glob from "../src/Glob.ts"
 import * as PgCacheStore from "../src/postgres/PgCacheStore.ts"
 import * as PgMigrations from "../src/postgres/PgMigrations.ts"
@@ -270,6 +270,31 @@ layer(Postgres, { timeout: "60 seconds" })("Marks on PostgreSQL", (it) => {
       yield* Effect.repeat(refill("last"), { until: ([isStored]) => isStored! })
       assert.deepStrictEqual(yield* formerTags, ["99"])
     })
+  )
+
+  it.effect(
+    "while a transaction stays open, what had the tag of a former value costs a load from before no more than a miss",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* PgClient.PgClient
+        const store = yield* CacheStore
+        const other = yield* elsewhere
+        const ns = namespace()
+        const fill = (data: string, fence: Fence) => other.fill(ns, [fenced(row("k", data, { tags: ["c"] }), fence)])
+        yield* store.write(ns, [row("k", "old", { tags: ["a"] })])
+        yield* sql.withTransaction(
+          Effect.gen(function* () {
+            yield* sql`select pg_current_xact_id()::text`
+            assert.deepStrictEqual(yield* fill("first", yield* fenceOf(other, ns, "k")), [true])
+            const before = yield* fenceOf(other, ns, "k")
+            assert.strictEqual(yield* other.removeTagged(ns, ["a"]), 0)
+            yield* fill("from before", before)
+            assert.strictEqual(yield* stateOf(other, ns, "k"), "nothing")
+            assert.deepStrictEqual(yield* fill("from after", yield* fenceOf(other, ns, "k")), [true])
+            assert.strictEqual(yield* stateOf(other, ns, "k"), "fresh")
+          })
+        )
+      })
   )
 
   it.effect("tags of any length and of any characters are each a tag of its own", () =>

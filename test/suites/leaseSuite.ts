@@ -28,6 +28,9 @@ const notToBeRun = Effect.die("not to be run")
 /** Long enough for a test to say when what ends. */
 const patient = { leaseDuration: "1 minute", leaseWait: "1 hour" } as const
 
+/** With something stale to fall back on. */
+const reserved = { ...patient, timeToLive: "1 hour", staleIfError: "1 day", failureBackoff: "5 minutes" } as const
+
 /** The store answers when it answers, however fast a test moves the clock. */
 const unhurried = { config: { store: { readTimeout: "1 day", writeTimeout: "1 day" } } } as const
 
@@ -278,13 +281,7 @@ export const leaseSuite = (test: Test): void => {
   test("after a failure that leaves a reserve, who waits is given that, and the source is left alone", (world) =>
     Effect.gen(function* () {
       const [a, b] = yield* pair(world)
-      const ns = world.namespace({
-        value: Schema.Int,
-        ...patient,
-        timeToLive: "1 hour",
-        staleIfError: "1 day",
-        failureBackoff: "5 minutes"
-      })
+      const ns = world.namespace({ value: Schema.Int, ...reserved })
       yield* a.cache.set(ns, "a", 1)
       yield* world.advance("2 hours")
       const { began, end, loader } = controlled<number, string>()
@@ -305,13 +302,7 @@ export const leaseSuite = (test: Test): void => {
         const broken = breakable(yield* CacheStore)
         const a = yield* world.node(unhurried)
         const b = yield* world.node({ ...unhurried, store: broken.store })
-        const ns = world.namespace({
-          value: Schema.Int,
-          ...patient,
-          timeToLive: "1 hour",
-          staleIfError: "1 day",
-          failureBackoff: "5 minutes"
-        })
+        const ns = world.namespace({ value: Schema.Int, ...reserved })
         yield* a.cache.set(ns, "k", 1)
         assert.strictEqual(yield* b.cache.getOrSet(ns, "k", notToBeRun), 1)
         yield* world.advance("2 hours")
